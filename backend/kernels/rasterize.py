@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Triangle rasterisation: which triangle each pixel center sees, and its perspective-correct barycentric weights.
+
+Coverage uses homogeneous edge functions (Olano and Greer 1997), so triangles that cross the camera plane need no
+clipping. With q_k = (x_k - p_x w_k, y_k - p_y w_k) for corner k and pixel p in normalized device coordinates, the edge
+functions are e_0 = q_1 x q_2, e_1 = q_2 x q_0, e_2 = q_0 x q_1, and e_k / (e_0 + e_1 + e_2) are the perspective-correct
+weights. Taking the corners relative to the pixel first keeps float32 exact enough for triangles far below a pixel.
+
+No pixel center on a shared edge or vertex is lost: q depends on corner and pixel only, and without fused multiply-add
+the sign of a float32 cross product is right or zero, and zero counts as inside. Hence "fuse_fp" is off here.
+"""
+
+import torch
+import warp as wp
+
+from backend.kernels import bridge
+
+wp.set_module_options({**bridge.MODULE_OPTIONS, "fuse_fp": False})
+
+#: Smallest w (distance along the view direction) that a visible point may have.
+W_EPSILON = wp.constant(wp.float32(1e-8))
+#: Bounding boxes are widened by this many pixels, above the rounding error of their corners.
+BOUNDS_MARGIN = wp.constant(wp.float32(2e-3))
+#: On CUDA, triangles whose bounding box holds more pixels than this are cut into tiles shared among thread blocks.
+LARGE_PIXELS = 512
+TILE = wp.constant(16)
+TILE_BLOCKS = 1056  # thread blocks of the second pass: a multiple of the multiprocessors of current cards
+QUEUE_CAPACITY = 1 << 20
+EMPTY_KEY = 0x7FFFFFFFFFFFFFFF  # its low word, as int32, is -1: the background's id
+
+
+@wp.func
+def pixel_to_ndc(i: wp.int32, j: wp.int32, height: wp.int32, width: wp.int32) -> wp.vec2:
+    """Pixel center (row i from the top, column j) in normalized device coordinates (y up)."""
+    return wp.vec2(float(2 * j + 1) / float(width) - 1.0, 1.0 - float(2 * i + 1) / float(height))
+
+
+@wp.func
+def relative(corner: wp.vec4, pixel: wp.vec2) -> wp.vec2:
+    """Corner relative to the pixel, scaled by w: zero where the corner projects onto the pixel."""
+    return wp.vec2(corner[0] - pixel[0] * corner[3], corner[1] - pixel[1] * corner[3])
+
+
+@wp.func
+def cross2(a: wp.vec2, b: wp.vec2) -> wp.float32:
+    return a[0] * b[1] - a[1] * b[0]
+
+
+@wp.func
+def edge_functions(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4, pixel: wp.vec2) -> wp.vec3:
+    q0 = relative(v0, pixel)
+    q1 = relative(v1, pixel)
+    q2 = relative(v2, pixel)
+    return wp.vec3(cross2(q1, q2), cross2(q2, q0), cross2(q0, q1))
+
+
+@wp.func
+def depth_key(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4, e: wp.vec3, triangle: wp.int32) -> wp.int64:
+    """Sortable (depth, triangle id) of a pixel with edge functions e; EMPTY_KEY if the pixel is outside.
+
+    The high word rises with z/w in [-1, 1]: it is bits(2) - bits(1 - z/w), since 1 - z/w is exact near the far plane,
+    where perspective crowds the depths.
+    """
+    key = wp.int64(0x7FFFFFFFFFFFFFFF)
+    inside = (e[0] >= 0.0 and e[1] >= 0.0 and e[2] >= 0.0) or (e[0] <= 0.0 and e[1] <= 0.0 and e[2] <= 0.0)
+    if inside:
+        total = e[0] + e[1] + e[2]
+        if total != 0.0:
+            w = (e[0] * v0[3] + e[1] * v1[3] + e[2] * v2[3]) / total
+            z = (e[0] * v0[2] + e[1] * v1[2] + e[2] * v2[2]) / total
+            if w > W_EPSILON and z >= -w and z <= w:
+                reverse = wp.max(1.0 - z / w, 0.0)
+                high = wp.int32(0x40000000) - wp.cast(reverse, wp.int32)
+                high = wp.max(high, wp.int32(0))
+                key = (wp.int64(high) << wp.int64(32)) | wp.int64(triangle)
+    return key
+
+
+@wp.func
+def grow(bounds: wp.vec4, x: wp.float32, y: wp.float32) -> wp.vec4:
+    return wp.vec4(wp.min(bounds[0], x), wp.max(bounds[1], x), wp.min(bounds[2], y), wp.max(bounds[3], y))
+
+
+@wp.func
+def grow_by_crossing(bounds: wp.vec4, a: wp.vec4, b: wp.vec4) -> wp.vec4:
+    """Adds the point where edge ab meets the plane w = W_EPSILON, if it does."""
+    result = bounds
+    if (a[3] > W_EPSILON) != (b[3] > W_EPSILON):
+        t = (W_EPSILON - a[3]) / (b[3] - a[3])
+        result = grow(bounds, (a[0] + t * (b[0] - a[0])) / W_EPSILON, (a[1] + t * (b[1] - a[1])) / W_EPSILON)
+    return result
+
+
+@wp.func
+def pixel_bounds(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4, height: wp.int32, width: wp.int32) -> wp.vec4i:
+    """First and last column, first and last row of pixel centers the triangle can cover (first > last: none)."""
+    big = float(1.0e30)
+    bounds = wp.vec4(big, -big, big, -big)  # min x, max x, min y, max y in normalized device coordinates
+    if v0[3] > W_EPSILON:
+        bounds = grow(bounds, v0[0] / v0[3], v0[1] / v0[3])
+    if v1[3] > W_EPSILON:
+        bounds = grow(bounds, v1[0] / v1[3], v1[1] / v1[3])
+    if v2[3] > W_EPSILON:
+        bounds = grow(bounds, v2[0] / v2[3], v2[1] / v2[3])
+    if wp.min(v0[3], wp.min(v1[3], v2[3])) <= W_EPSILON:
+        bounds = grow_by_crossing(bounds, v0, v1)
+        bounds = grow_by_crossing(bounds, v1, v2)
+        bounds = grow_by_crossing(bounds, v2, v0)
+    half_w = 0.5 * float(width)
+    half_h = 0.5 * float(height)
+    # clamped as floats: a conversion to int must not overflow
+    j0 = wp.clamp((bounds[0] + 1.0) * half_w - 0.5 - BOUNDS_MARGIN, 0.0, float(width))
+    j1 = wp.clamp((bounds[1] + 1.0) * half_w - 0.5 + BOUNDS_MARGIN, -1.0, float(width - 1))
+    i0 = wp.clamp((1.0 - bounds[3]) * half_h - 0.5 - BOUNDS_MARGIN, 0.0, float(height))
+    i1 = wp.clamp((1.0 - bounds[2]) * half_h - 0.5 + BOUNDS_MARGIN, -1.0, float(height - 1))
+    return wp.vec4i(int(wp.ceil(j0)), int(wp.floor(j1)), int(wp.ceil(i0)), int(wp.floor(i1)))
+
+
+@wp.func
+def invisible(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4) -> wp.bool:
+    """True if a corner is not finite, or one plane of the view frustum has all three on its outer side."""
+    return (
+        not wp.isfinite(v0 + v1 + v2)
+        or (v0[0] > v0[3] and v1[0] > v1[3] and v2[0] > v2[3])
+        or (v0[0] < -v0[3] and v1[0] < -v1[3] and v2[0] < -v2[3])
+        or (v0[1] > v0[3] and v1[1] > v1[3] and v2[1] > v2[3])
+        or (v0[1] < -v0[3] and v1[1] < -v1[3] and v2[1] < -v2[3])
+        or (v0[2] > v0[3] and v1[2] > v1[3] and v2[2] > v2[3])
+        or (v0[2] < -v0[3] and v1[2] < -v1[3] and v2[2] < -v2[3])
+    )
+
+
+@wp.func
+def draw_pixels(
+    v0: wp.vec4,
+    v1: wp.vec4,
+    v2: wp.vec4,
+    triangle: wp.int32,
+    view: wp.int32,
+    box: wp.vec4i,
+    height: wp.int32,
+    width: wp.int32,
+    keys: wp.array(dtype=wp.int64),
+):
+    """Draws the pixels of a box (columns box[0]..box[1], rows box[2]..box[3]) that the triangle covers."""
+    for i in range(box[2], box[3] + 1):
+        for j in range(box[0], box[1] + 1):
+            e = edge_functions(v0, v1, v2, pixel_to_ndc(i, j, height, width))
+            key = depth_key(v0, v1, v2, e, triangle)
+            pixel = (view * height + i) * width + j
+            if key < keys[pixel]:
+                wp.atomic_min(keys, pixel, key)
+
+
+@wp.kernel
+def _draw_triangles(
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    height: wp.int32,
+    width: wp.int32,
+    large: wp.int32,
+    queue_counter: wp.array(dtype=wp.int64),
+    queue_item: wp.array(dtype=wp.int64),
+    queue_tile: wp.array(dtype=wp.int64),
+    keys: wp.array(dtype=wp.int64),
+):
+    """One thread per (view, triangle). Boxes above `large` pixels go to the queue of the tile pass, if it has room."""
+    view, t = wp.tid()
+    corners = triangles[t]
+    v0 = clip[view, corners[0]]
+    v1 = clip[view, corners[1]]
+    v2 = clip[view, corners[2]]
+    if invisible(v0, v1, v2):
+        return
+    box = pixel_bounds(v0, v1, v2, height, width)
+    columns = box[1] - box[0] + 1
+    rows = box[3] - box[2] + 1
+    if columns <= 0 or rows <= 0:
+        return
+    if columns * rows > large:
+        # One counter hands out the queue slot (bits 34 and up) and the first tile number (below) together, so that
+        # the tile numbers rise along the queue and the tile pass can find its triangle by bisection.
+        tiles = ((columns + TILE - 1) / TILE) * ((rows + TILE - 1) / TILE)
+        ticket = wp.atomic_add(queue_counter, 0, (wp.int64(1) << wp.int64(34)) + wp.int64(tiles))
+        slot = wp.int32(ticket >> wp.int64(34))
+        if slot < queue_item.shape[0]:
+            queue_item[slot] = wp.int64(view) * wp.int64(triangles.shape[0]) + wp.int64(t)
+            queue_tile[slot] = ticket & wp.int64(0x3FFFFFFFF)
+            return
+    draw_pixels(v0, v1, v2, t, view, box, height, width, keys)
+
+
+@wp.kernel
+def _draw_tiles(
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    height: wp.int32,
+    width: wp.int32,
+    queue_counter: wp.array(dtype=wp.int64),
+    queue_item: wp.array(dtype=wp.int64),
+    queue_tile: wp.array(dtype=wp.int64),
+    keys: wp.array(dtype=wp.int64),
+):
+    """Blocks of TILE x TILE threads walk over all tiles of all queued triangles; the host never learns their number."""
+    tid = wp.tid()
+    threads = TILE * TILE
+    lane = tid % threads
+    tile = wp.int64(tid / threads)
+    count = queue_counter[0]
+    tiles = count & wp.int64(0x3FFFFFFFF)
+    slots = wp.min(wp.int32(count >> wp.int64(34)), queue_item.shape[0])
+    while tile < tiles:
+        low = int(0)
+        high = int(slots)
+        while high - low > 1:
+            middle = (low + high) / 2
+            if queue_tile[middle] <= tile:
+                low = middle
+            else:
+                high = middle
+        item = queue_item[low]
+        view = wp.int32(item / wp.int64(triangles.shape[0]))
+        t = wp.int32(item % wp.int64(triangles.shape[0]))
+        corners = triangles[t]
+        v0 = clip[view, corners[0]]
+        v1 = clip[view, corners[1]]
+        v2 = clip[view, corners[2]]
+        box = pixel_bounds(v0, v1, v2, height, width)
+        across = (box[1] - box[0] + TILE) / TILE
+        local = wp.int32(tile - queue_tile[low])
+        i = box[2] + (local / across) * TILE + lane / TILE
+        j = box[0] + (local % across) * TILE + lane % TILE
+        if i <= box[3] and j <= box[1]:
+            draw_pixels(v0, v1, v2, t, view, wp.vec4i(j, j, i, i), height, width, keys)
+        tile += wp.int64(TILE_BLOCKS)
+
+
+@wp.kernel
+def _barycentrics(
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    triangle_ids: wp.array(dtype=wp.int32),
+    pixels: wp.array(dtype=wp.int32),
+    dense: wp.bool,
+    height: wp.int32,
+    width: wp.int32,
+    weights: wp.array(dtype=wp.vec2),
+    derivatives: wp.array(dtype=wp.vec4),
+):
+    """One thread per entry of triangle_ids; its pixel is its own number (dense) or pixels[number]."""
+    p = wp.tid()
+    t = triangle_ids[p]
+    b = wp.vec2(0.0, 0.0)
+    d = wp.vec4(0.0, 0.0, 0.0, 0.0)
+    if t >= 0:
+        flat = p
+        if not dense:
+            flat = pixels[p]
+        view = flat / (height * width)
+        corners = triangles[t]
+        v0 = clip[view, corners[0]]
+        v1 = clip[view, corners[1]]
+        v2 = clip[view, corners[2]]
+        pixel = pixel_to_ndc((flat / width) % height, flat % width, height, width)
+        q0 = relative(v0, pixel)
+        q1 = relative(v1, pixel)
+        q2 = relative(v2, pixel)
+        e = wp.vec3(cross2(q1, q2), cross2(q2, q0), cross2(q0, q1))
+        total = e[0] + e[1] + e[2]
+        if total != 0.0:
+            b = wp.vec2(e[0] / total, e[1] / total)
+            if derivatives.shape[0] > 0:
+                # de/dx and de/dy per pixel; y runs down the image, hence the sign
+                sx = 2.0 / float(width)
+                sy = -2.0 / float(height)
+                ex = sx * wp.vec3(q1[1] * v2[3] - v1[3] * q2[1], q2[1] * v0[3] - v2[3] * q0[1], q0[1] * v1[3] - v0[3] * q1[1])
+                ey = sy * wp.vec3(v1[3] * q2[0] - q1[0] * v2[3], v2[3] * q0[0] - q2[0] * v0[3], v0[3] * q1[0] - q0[0] * v1[3])
+                tx = ex[0] + ex[1] + ex[2]
+                ty = ey[0] + ey[1] + ey[2]
+                d = wp.vec4(ex[0] - b[0] * tx, ey[0] - b[0] * ty, ex[1] - b[1] * tx, ey[1] - b[1] * ty) / total
+    weights[p] = b
+    if derivatives.shape[0] > 0:
+        derivatives[p] = d
+
+
+@wp.func
+def add_corner_gradient(grad: wp.array2d(dtype=wp.vec4), view: wp.int32, corner: wp.int32, pixel: wp.vec2, g: wp.vec2):
+    """Passes the gradient g of relative(corner, pixel) on to the clip position."""
+    wp.atomic_add(grad, view, corner, wp.vec4(g[0], g[1], 0.0, -pixel[0] * g[0] - pixel[1] * g[1]))
+
+
+@wp.func
+def turn(a: wp.vec2) -> wp.vec2:
+    """(y, -x): d cross2(q, a) / dq; its negative is d cross2(a, q) / dq."""
+    return wp.vec2(a[1], -a[0])
+
+
+@wp.kernel
+def _barycentrics_backward(
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    triangle_ids: wp.array(dtype=wp.int32),
+    pixels: wp.array(dtype=wp.int32),
+    dense: wp.bool,
+    height: wp.int32,
+    width: wp.int32,
+    grad_weights: wp.array(dtype=wp.vec2),
+    grad_clip: wp.array2d(dtype=wp.vec4),
+):
+    p = wp.tid()
+    t = triangle_ids[p]
+    if t < 0:
+        return
+    g = grad_weights[p]
+    if g[0] == 0.0 and g[1] == 0.0:
+        return
+    flat = p
+    if not dense:
+        flat = pixels[p]
+    view = flat / (height * width)
+    corners = triangles[t]
+    pixel = pixel_to_ndc((flat / width) % height, flat % width, height, width)
+    q0 = relative(clip[view, corners[0]], pixel)
+    q1 = relative(clip[view, corners[1]], pixel)
+    q2 = relative(clip[view, corners[2]], pixel)
+    e0 = cross2(q1, q2)
+    e1 = cross2(q2, q0)
+    e2 = cross2(q0, q1)
+    total = e0 + e1 + e2
+    if total == 0.0:
+        return
+    # b_k = e_k / total, so dL/de_k = (g_k - sum_m g_m b_m) / total with g_2 = 0
+    mean = (g[0] * e0 + g[1] * e1) / total
+    g0 = (g[0] - mean) / total
+    g1 = (g[1] - mean) / total
+    g2 = -mean / total
+    add_corner_gradient(grad_clip, view, corners[0], pixel, turn(q1) * g2 - turn(q2) * g1)
+    add_corner_gradient(grad_clip, view, corners[1], pixel, turn(q2) * g0 - turn(q0) * g2)
+    add_corner_gradient(grad_clip, view, corners[2], pixel, turn(q0) * g1 - turn(q1) * g0)
+
+
+def rasterize(clip: torch.Tensor, triangles: torch.Tensor, resolution: tuple[int, int]) -> torch.Tensor:
+    """Nearest triangle at each pixel center; no gradient.
+
+    Args:
+        clip: [B, V, 4] float32 clip positions (OpenGL: x right, y up, z in [-w, w], w > 0 in front).
+        triangles: [T, 3] int32 vertex indices. Both sides are drawn.
+        resolution: (height, width) in pixels.
+
+    Returns:
+        [B, H, W] int32 triangle ids, -1 where nothing is seen; row 0 is the top. Points with w <= 0 or z outside
+        [-w, w] are not drawn; triangles with a corner that is not finite are left out. Of several triangles at the
+        same depth the smallest id wins, so the result does not depend on the order of threads.
+    """
+    height, width = resolution
+    views, device = clip.shape[0], clip.device
+    keys = torch.full((views, height, width), EMPTY_KEY, dtype=torch.int64, device=device)
+    count = triangles.shape[0]
+    if views * count * height * width > 0:
+        # On the CPU one loop over the box is best for any size; a queue of no slots is never used.
+        tiled = device.type == "cuda"
+        slots = min(views * count, QUEUE_CAPACITY) if tiled else 0
+        counter = torch.zeros(1, dtype=torch.int64, device=device)
+        queue = torch.empty((2, slots), dtype=torch.int64, device=device)
+        shape = [bridge.as_warp(clip, wp.vec4), bridge.as_warp(triangles, wp.vec3i), height, width]
+        work = [bridge.as_warp(t, wp.int64) for t in (counter, queue[0], queue[1], keys.view(-1))]
+        large = LARGE_PIXELS if tiled else height * width
+        bridge.launch(_draw_triangles, (views, count), [*shape, large, *work], device=device)
+        if tiled:
+            threads = TILE_BLOCKS * 256
+            bridge.launch(_draw_tiles, threads, [*shape, *work], device=device, block_dim=256)
+    return keys.view(torch.int32)[..., 0::2].contiguous()  # the low word (little-endian) is the id
+
+
+class _Barycentrics(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, clip, triangles, triangle_ids, pixels, resolution, with_derivatives):  # type: ignore[no-untyped-def]
+        height, width = resolution
+        ctx.resolution = resolution
+        ctx.save_for_backward(clip, triangles, triangle_ids, pixels)
+        weights = torch.empty((*triangle_ids.shape, 2), dtype=torch.float32, device=clip.device)
+        size = triangle_ids.numel() if with_derivatives else 0
+        derivatives = torch.empty((size, 4), dtype=torch.float32, device=clip.device)
+        if triangle_ids.numel() > 0:
+            inputs = _barycentric_inputs(clip, triangles, triangle_ids, pixels, resolution)
+            outputs = [bridge.as_warp(weights.view(-1, 2), wp.vec2), bridge.as_warp(derivatives, wp.vec4)]
+            bridge.launch(_barycentrics, triangle_ids.numel(), inputs, outputs, clip.device)
+        ctx.mark_non_differentiable(derivatives)
+        return weights, derivatives
+
+    @staticmethod
+    def backward(ctx, grad_weights, _):  # type: ignore[no-untyped-def]
+        clip, triangles, triangle_ids, pixels = ctx.saved_tensors
+        grad_clip = torch.zeros_like(clip, memory_format=torch.contiguous_format)
+        if triangle_ids.numel() > 0:
+            inputs = _barycentric_inputs(clip, triangles, triangle_ids, pixels, ctx.resolution)
+            outputs = [bridge.as_warp(grad_weights.reshape(-1, 2), wp.vec2), bridge.as_warp(grad_clip, wp.vec4)]
+            bridge.launch(_barycentrics_backward, triangle_ids.numel(), inputs, outputs, clip.device)
+        return grad_clip, None, None, None, None, None
+
+
+def _barycentric_inputs(
+    clip: torch.Tensor,
+    triangles: torch.Tensor,
+    triangle_ids: torch.Tensor,
+    pixels: torch.Tensor | None,
+    resolution: tuple[int, int],
+) -> list[object]:
+    listed = triangle_ids if pixels is None else pixels  # a dense image numbers its pixels itself
+    return [
+        bridge.as_warp(clip, wp.vec4),
+        bridge.as_warp(triangles, wp.vec3i),
+        bridge.as_warp(triangle_ids.reshape(-1), wp.int32),
+        bridge.as_warp(listed.reshape(-1), wp.int32),
+        pixels is None,
+        *resolution,
+    ]
+
+
+def barycentrics(clip: torch.Tensor, triangles: torch.Tensor, triangle_ids: torch.Tensor) -> torch.Tensor:
+    """Perspective-correct weights of corners 0 and 1 at each pixel center, differentiable with respect to `clip`.
+
+    Args:
+        clip: [B, V, 4] float32 clip positions.
+        triangles: [T, 3] int32.
+        triangle_ids: [B, H, W] int32 from `rasterize`.
+
+    Returns:
+        [B, H, W, 2] float32; zero where nothing is seen. Corner 2 has weight 1 - b0 - b1.
+    """
+    resolution = (triangle_ids.shape[1], triangle_ids.shape[2])
+    return _Barycentrics.apply(clip, triangles, triangle_ids, None, resolution, False)[0]
+
+
+def barycentrics_at(
+    clip: torch.Tensor,
+    triangles: torch.Tensor,
+    triangle_ids: torch.Tensor,
+    pixels: torch.Tensor,
+    resolution: tuple[int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`barycentrics` for a list of pixels, with their screen-space derivatives.
+
+    Args:
+        clip: [B, V, 4] float32 clip positions.
+        triangles: [T, 3] int32.
+        triangle_ids: [P] int32, -1 gives zeros.
+        pixels: [P] int32 or int64 flat indices b*H*W + i*W + j (below 2**31).
+        resolution: (H, W).
+
+    Returns:
+        weights [P, 2], and derivatives [P, 4] without gradient: (db0/dx, db0/dy, db1/dx, db1/dy) per pixel, x to the
+        right, y down the image.
+    """
+    return _Barycentrics.apply(clip, triangles, triangle_ids, pixels.to(torch.int32), resolution, True)
