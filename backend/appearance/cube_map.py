@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Geometry of the cube map [6, R, R, C]: directions, solid angles, resampling, and a filtered lookup in plain torch.
+
+Faces +x −x +y −y +z −z in world axes; a = 2(j + 0.5)/R − 1 along columns and b = 2(i + 0.5)/R − 1 along rows:
++x (1, a, b), −x (−1, a, b), +y (a, 1, b), −y (a, −1, b), +z (a, b, 1), −z (a, b, −1).
+"""
+
+import functools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cube_directions(resolution: int, subdivisions: int = 1, normalized: bool = True) -> Tensor:
+    """Texel center directions [6·R·R, 3] float32, or with `subdivisions` s those of s × s sub-texels
+    [6·R·R, s·s, 3]."""
+    r, s = resolution, subdivisions
+    grid = (torch.arange(r * s) + 0.5) * (2.0 / (r * s)) - 1.0
+    b, a = torch.meshgrid(grid, grid, indexing="ij")
+    one = torch.ones_like(a)
+    faces = [(one, a, b), (-one, a, b), (a, one, b), (a, -one, b), (a, b, one), (a, b, -one)]
+    directions = torch.stack([torch.stack(face, -1) for face in faces])  # [6, Rs, Rs, 3]
+    if normalized:
+        directions = F.normalize(directions, dim=-1)
+    directions = directions.reshape(6, r, s, r, s, 3).permute(0, 1, 3, 2, 4, 5).reshape(6 * r * r, s * s, 3)
+    return directions[:, 0] if s == 1 else directions
+
+
+def cube_solid_angles(resolution: int, subdivisions: int = 1) -> Tensor:
+    """Exact solid angles in steradians, [6·R·R] float32, or [6·R·R, s·s] of sub-texels; they sum to 4π."""
+    r, s = resolution, subdivisions
+    edge = torch.linspace(-1.0, 1.0, r * s + 1, dtype=torch.float64)
+    y, x = torch.meshgrid(edge, edge, indexing="ij")
+    corner = torch.atan2(x * y, (x * x + y * y + 1.0).sqrt())
+    face = corner[1:, 1:] - corner[1:, :-1] - corner[:-1, 1:] + corner[:-1, :-1]  # [Rs, Rs]
+    face = face.reshape(r, s, r, s).permute(0, 2, 1, 3).reshape(r * r, s * s)
+    angles = face.repeat(6, 1).float()
+    return angles[:, 0] if s == 1 else angles
+
+
+def cube_coordinates(directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Face [P] int64 and coordinates a, b [P] in [−1, 1] of directions [P, 3] of any length."""
+    magnitude = directions.detach().abs()
+    axis = magnitude.argmax(-1, keepdim=True)  # [P, 1]
+    major = directions.gather(-1, axis)
+    others = torch.tensor([[1, 2], [0, 2], [0, 1]], device=directions.device)[axis[:, 0]]  # [P, 2]
+    a, b = (directions.gather(-1, others) / major.abs().clamp_min(1e-20)).unbind(-1)
+    face = 2 * axis[:, 0] + (major[:, 0] < 0)
+    return face, a, b
+
+
+def downsample(cube: Tensor, resolution: int) -> Tensor:
+    """Mean radiance over groups of texels, weighted by solid angle: [6, R, R, C] -> [6, r, r, C], r divides R."""
+    size, channels = cube.shape[1], cube.shape[-1]
+    if size == resolution:
+        return cube
+    k = size // resolution
+    assert k * resolution == size
+    weights = _downsample_weights(size, resolution, cube.device)  # [1, r, k, r, k, 1]
+    return (cube.reshape(6, resolution, k, resolution, k, channels) * weights).sum((2, 4))
+
+
+@functools.cache
+def _downsample_weights(size: int, resolution: int, device: torch.device) -> Tensor:
+    k = size // resolution
+    fine = cube_solid_angles(size)[: size * size].reshape(resolution, k, resolution, k)
+    return (fine / fine.sum((1, 3), keepdim=True))[None, ..., None].to(device)
+
+
+@functools.cache
+def _padded_index(resolution: int, device: torch.device) -> Tensor:
+    """Flat texel index [6, R + 2, R + 2] of each texel and of the ring around each face, taken from its neighbors."""
+    r = resolution
+    grid = (torch.arange(-1, r + 1) + 0.5) * (2.0 / r) - 1.0
+    b, a = torch.meshgrid(grid, grid, indexing="ij")
+    # On the ring, the texel across the edge is the one at the same distance along it: fold the overshoot down.
+    inside_a, inside_b = a.clamp(-1.0, 1.0), b.clamp(-1.0, 1.0)
+    one = torch.where((a.abs() > 1) | (b.abs() > 1), 1.0 - 1.0 / r, 1.0)
+    a, b = inside_a, inside_b
+    faces = [(one, a, b), (-one, a, b), (a, one, b), (a, -one, b), (a, b, one), (a, b, -one)]
+    directions = torch.stack([torch.stack(face, -1) for face in faces]).reshape(-1, 3)
+    face, u, v = cube_coordinates(directions)
+    # A ring corner has no texel of its own; argmax settles for one of the two neighbors.
+    column = ((u + 1.0) * (0.5 * r)).floor().long().clamp(0, r - 1)
+    row = ((v + 1.0) * (0.5 * r)).floor().long().clamp(0, r - 1)
+    return ((face * r + row) * r + column).reshape(6, r + 2, r + 2).to(device)
+
+
+def bilinear_stencil(directions: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+    """Flat texel indices [P, 4] and weights [P, 4] of the seamless bilinear lookup in one cube [6, R, R, C]."""
+    r = resolution
+    padded = _padded_index(r, directions.device).reshape(-1)
+    face, a, b = cube_coordinates(directions)
+    x = (a + 1.0) * (0.5 * r) + 0.5
+    y = (b + 1.0) * (0.5 * r) + 0.5
+    column = x.detach().floor().long().clamp(0, r)
+    row = y.detach().floor().long().clamp(0, r)
+    fx, fy = x - column, y - row
+    corner = (face * (r + 2) + row) * (r + 2) + column
+    index = padded[torch.stack([corner, corner + 1, corner + r + 2, corner + r + 3], -1)]
+    return index, torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], -1)
+
+
+def sample_cube_bilinear(cube: Tensor, directions: Tensor) -> Tensor:
+    """Seamless bilinear lookup of directions [P, 3] in a cube [6, R, R, C] -> [P, C]; differentiable in both."""
+    index, weights = bilinear_stencil(directions, cube.shape[1])
+    return F.embedding_bag(index, cube.reshape(-1, cube.shape[-1]), mode="sum", per_sample_weights=weights)
+
+
+def sample_cube_torch(pyramid: Sequence[Tensor], directions: Tensor, level: Tensor) -> Tensor:
+    """Trilinear lookup, seamless across faces: the slow path with the same meaning as `kernels.texture.sample_cube`.
+
+    Args:
+        pyramid: levels [6, R_l, R_l, C].
+        directions: [P, 3], any length.
+        level: [P] float, clamped to the pyramid.
+    Returns:
+        [P, C], differentiable with respect to all three.
+    """
+    device = directions.device
+    face, a, b = cube_coordinates(directions)
+    last = len(pyramid) - 1
+    level = level.clamp(0, last)
+    low = level.detach().floor().long().clamp_max(max(last - 1, 0))
+    resolutions = torch.tensor([cube.shape[1] for cube in pyramid], device=device)
+    starts = torch.cumsum(6 * resolutions.square(), 0) - 6 * resolutions.square()
+    padded_starts = torch.cumsum(6 * (resolutions + 2).square(), 0) - 6 * (resolutions + 2).square()
+    padded = torch.cat([_padded_index(cube.shape[1], device).reshape(-1) + s for cube, s in zip(pyramid, starts)])
+    indices, weights = [], []
+    fraction = level - low
+    for offset, share in ((0, 1.0 - fraction), (1, fraction)):
+        if offset > last:
+            break
+        which = low + offset
+        r = resolutions[which]
+        x = (a + 1.0) * (0.5 * r) + 0.5  # in the padded face, texel centers at integers
+        y = (b + 1.0) * (0.5 * r) + 0.5
+        column = x.detach().floor().long().minimum(r).clamp_min(0)
+        row = y.detach().floor().long().minimum(r).clamp_min(0)
+        fx, fy = x - column, y - row
+        corner = padded_starts[which] + (face * (r + 2) + row) * (r + 2) + column
+        indices += [corner, corner + 1, corner + r + 2, corner + r + 3]
+        weights += [share * (1 - fx) * (1 - fy), share * fx * (1 - fy), share * (1 - fx) * fy, share * fx * fy]
+    table = torch.cat([cube.reshape(-1, cube.shape[-1]) for cube in pyramid])
+    return F.embedding_bag(
+        padded[torch.stack(indices, -1)], table, mode="sum", per_sample_weights=torch.stack(weights, -1)
+    )

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prefiltering of a cube map with GGX lobes and the clamped cosine as constant linear operators.
+
+The lobe of roughness r is D·G of GGX seen along the normal (n = v = r), normalized (Karis 2013 takes D·cos; this is
+the lobe itself). On few texels the operator is a dense matrix. On many it is split by scale: lobe = (lobe − cap) + cap,
+where the cap equals the lobe outside an angle θ and is smooth inside. The difference is a sparse matrix on fine texels; the
+cap is applied on half the resolution, by the same rule. No tail is cut off.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .cube_map import bilinear_stencil, cube_directions, cube_solid_angles
+
+DENSE_RESOLUTION = 16
+_CAP_TEXELS = 5.5  # radius of the fine part, in fine texels of the face's mean width
+
+Lobe = Callable[[Tensor], Tensor]
+
+
+def ggx_lobe(roughness: float) -> Lobe:
+    """Unnormalized reflected GGX lobe at normal incidence as a function of the cosine to its axis."""
+    alpha2 = max(roughness, 1e-3) ** 4
+
+    def lobe(cos: Tensor) -> Tensor:
+        half2 = 0.5 * (1.0 + cos)  # squared cosine of the half vector
+        # (1 − cos²h) written without cancellation near the axis.
+        d = alpha2 / (0.5 * (1.0 - cos) + alpha2 * half2).square()
+        tan2 = 1.0 / cos.clamp_min(1e-6).square() - 1.0
+        g = 2.0 / (1.0 + (1.0 + alpha2 * tan2).sqrt())
+        return torch.where(cos > 0, d * g, torch.zeros_like(cos))
+
+    return lobe
+
+
+def cosine_lobe(cos: Tensor) -> Tensor:
+    """Clamped cosine; normalized, it turns radiance into irradiance / π."""
+    return cos.clamp_min(0.0)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """y = M x for a constant sparse M, with its transpose at hand for the gradient."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.transposed = transposed
+        return matrix @ x
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
+        return ctx.transposed @ gradient.contiguous(), None, None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Unnormalized convolution of base texels [6·S·S, C] with a lobe, read at texel centers [6·T·T, C]."""
+
+    source: int
+    target: int
+    dense: Tensor | None = None  # [6·T·T, 6·S·S]
+    sparse: tuple[Tensor, Tensor] | None = None  # CSR matrix and its transpose
+    coarser: "Operator | None" = None  # the cap, on half the resolution
+    stencil: tuple[Tensor, Tensor] | None = None  # bilinear reading of the coarser result, [6·T·T, 4] twice
+
+    def __call__(self, pyramid: dict[int, Tensor]) -> Tensor:
+        """Filter downsampled base cubes, by resolution -> [6·T·T, C], differentiable."""
+        cube = pyramid[self.source]
+        texels = cube.reshape(-1, cube.shape[-1])  # [6·S·S, C]
+        if self.dense is not None:
+            # Channels first: three times as fast on the CPU as a tall matrix with three columns.
+            return F.linear(texels.t(), self.dense).t()
+        assert self.sparse is not None and self.coarser is not None
+        result = _SparseProduct.apply(texels, *self.sparse)
+        rest = self.coarser(pyramid)
+        if self.stencil is not None:
+            rest = F.embedding_bag(self.stencil[0], rest, mode="sum", per_sample_weights=self.stencil[1])
+        return result + rest
+
+
+def build_operator(lobe: Lobe, source: int, target: int, device: torch.device) -> Operator:
+    """Operator for `lobe` by quadrature over sub-texels.
+
+    Args:
+        lobe: function of the cosine to the axis.
+        source: resolution S of the base it will be applied to, a power of two.
+        target: resolution T of the result, T <= S.
+    """
+    if source <= DENSE_RESOLUTION:
+        return Operator(source, target, dense=_dense(lobe, source, target).to(device))
+    angle = _CAP_TEXELS * (torch.pi / 2) / source
+    edge = torch.tensor(angle, dtype=torch.float64).cos().requires_grad_()
+    value = lobe(edge)
+    (slope,) = torch.autograd.grad(value, edge)
+    c0, k0, k1 = edge.item(), value.item(), slope.item()
+
+    def cap(cos: Tensor) -> Tensor:
+        # Meets the lobe at c0 with its slope and is flat on the axis.
+        x = cos - c0
+        return torch.where(x < 0, lobe(cos), k0 + k1 * (x - x * x / (2.0 * (1.0 - c0))))
+
+    matrix = _near(lambda cos: lobe(cos) - cap(cos), c0, source, target)
+    half = source // 2
+    coarser = build_operator(cap, half, min(target, half), device)
+    stencil = None
+    if target > half:
+        index, weights = bilinear_stencil(cube_directions(target), half)
+        stencil = (index.to(device), weights.to(device))
+    sparse = (matrix.to_sparse_csr().to(device), matrix.t().coalesce().to_sparse_csr().to(device))
+    return Operator(source, target, None, sparse, coarser, stencil)
+
+
+def _dense(lobe: Lobe, source: int, target: int) -> Tensor:
+    """[6·T·T, 6·S·S] integrals of the lobe over texels."""
+    subdivisions = 4 if source > 8 else 6
+    axes = cube_directions(target)
+    directions = cube_directions(source, subdivisions)  # [6·S·S, s·s, 3]
+    angles = cube_solid_angles(source, subdivisions)
+    rows = []
+    for chunk in axes.split(64):
+        cos = (chunk @ directions.reshape(-1, 3).t()).clamp(-1.0, 1.0)
+        rows.append((lobe(cos) * angles.reshape(-1)).reshape(len(chunk), len(directions), -1).sum(-1))
+    return torch.cat(rows)
+
+
+def _near(lobe: Lobe, edge: float, source: int, target: int) -> Tensor:
+    """Sparse COO [6·T·T, 6·S·S] integrals over texels of a lobe that vanishes below the cosine `edge`."""
+    subdivisions = 6
+    axes = cube_directions(target)
+    directions = cube_directions(source, subdivisions)  # [6·S·S, s·s, 3]
+    angles = cube_solid_angles(source, subdivisions)
+    # Candidates by way of a coarse cube, so that large cubes are not compared texel by texel.
+    group = min(source, 8)
+    k = source // group
+    coarse = cube_directions(group)
+    reach = torch.tensor(edge).acos() + 1.1 * 2.0 / group  # plus the half diagonal of a coarse texel
+    threshold = float(reach.clamp_max(torch.pi).cos())
+    children = torch.arange(6 * source * source).reshape(6, group, k, group, k).permute(0, 1, 3, 2, 4)
+    children = children.reshape(6 * group * group, k * k)
+    centers = cube_directions(source)
+    margin = float((torch.tensor(edge).acos() + 1.5 / source).cos())
+    indices, values = [], []
+    for start in range(0, len(axes), 256):
+        chunk = axes[start : start + 256]
+        row, parent = ((chunk @ coarse.t()) > threshold).nonzero(as_tuple=True)
+        row = row[:, None].expand(-1, k * k).reshape(-1)
+        column = children[parent].reshape(-1)
+        keep = (chunk[row] * centers[column]).sum(-1) > margin
+        row, column = row[keep], column[keep]
+        cos = torch.einsum("pc,psc->ps", chunk[row], directions[column]).clamp(-1.0, 1.0)
+        value = (torch.where(cos > edge, lobe(cos), torch.zeros_like(cos)) * angles[column]).sum(-1)
+        keep = value > 0
+        indices.append(torch.stack([row[keep] + start, column[keep]]))
+        values.append(value[keep])
+    size = (len(axes), 6 * source * source)
+    return torch.sparse_coo_tensor(torch.cat(indices, 1), torch.cat(values), size).coalesce()
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Filtered levels of a base of resolution R: their roughnesses rise evenly from that of the base to 1."""
+
+    resolution: int
+    base_roughness: float
+    operators: tuple[Operator, ...]
+    scales: tuple[Tensor, ...]  # [6·T·T, 1], makes each operator preserve a constant
+    irradiance: Operator
+    irradiance_scale: Tensor
+
+    def level(self, roughness: Tensor) -> Tensor:
+        """Fractional level of any shape for roughness of the same shape."""
+        step = len(self.operators) / (1.0 - self.base_roughness)
+        return ((roughness - self.base_roughness) * step).clamp(0.0, len(self.operators))
+
+
+@functools.cache
+def ladder(resolution: int, device: torch.device) -> Ladder:
+    """Operators for a base [6, R, R, 3]; R a power of two, at least 8. Built once per process, size and device."""
+    assert resolution >= 8 and resolution & (resolution - 1) == 0
+    # The width of a texel as a lobe: below this roughness the base itself is the best answer there is.
+    base_roughness = (0.5 / resolution) ** 0.5
+    count = 5 if resolution <= 32 else 6
+    operators, scales = [], []
+    for i in range(1, count + 1):
+        roughness = base_roughness + (1.0 - base_roughness) * i / count
+        target = 8
+        while target < resolution and target < 1.6 / roughness**2:
+            target *= 2
+        source = min(resolution, max(2 * target, DENSE_RESOLUTION))
+        operator, scale = _normalized(ggx_lobe(roughness), source, target, device)
+        operators.append(operator)
+        scales.append(scale)
+    irradiance = _normalized(cosine_lobe, min(resolution, DENSE_RESOLUTION), 8, device)
+    return Ladder(resolution, base_roughness, tuple(operators), tuple(scales), *irradiance)
+
+
+def _normalized(lobe: Lobe, source: int, target: int, device: torch.device) -> tuple[Operator, Tensor]:
+    operator = build_operator(lobe, source, target, device)
+    ones = {}
+    size = source
+    while size >= 8:
+        ones[size] = torch.ones(6, size, size, 1, device=device)
+        size //= 2
+    return operator, 1.0 / operator(ones)
