@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an artist can do, one file for each action."""
+
+import bpy
+
+from .import_result import UNRENDER_OT_import_result, draw_menu
+
+classes = (UNRENDER_OT_import_result,)
+
+
+def register() -> None:
+    for cls in classes:
+        bpy.utils.register_class(cls)
+    bpy.types.TOPBAR_MT_file_import.append(draw_menu)
+
+
+def unregister() -> None:
+    bpy.types.TOPBAR_MT_file_import.remove(draw_menu)
+    for cls in reversed(classes):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The world that lit the photographs, as a World of its own."""
+
+import bpy
+
+from . import compat
+
+_DEFAULT_GREY = 0.05087609  # the background of Blender's start-up file
+
+
+def build_world(name: str, image: bpy.types.Image) -> bpy.types.World:
+    """An Environment Texture with no mapping: the lat-long convention of the result is Blender's own (DESIGN.md 4)."""
+    world = bpy.data.worlds.new(name)
+    tree = compat.nodes_of(world)
+    texture = tree.nodes.new("ShaderNodeTexEnvironment")
+    texture.image = image  # type: ignore[attr-defined]
+    texture.location = (-400, 300)
+    background = tree.nodes.new("ShaderNodeBackground")
+    background.location = (-100, 300)
+    output = tree.nodes.new("ShaderNodeOutputWorld")
+    output.location = (150, 300)
+    tree.links.new(texture.outputs["Color"], background.inputs["Color"])
+    tree.links.new(background.outputs["Background"], output.inputs["Surface"])
+    world.use_fake_user = True  # stays in the file while another world is in use
+    return world
+
+
+def is_untouched(world: bpy.types.World | None) -> bool:
+    """Whether replacing this world loses nothing: there is none, or it is the grey one that every new file has."""
+    if world is None:
+        return True
+    if world.node_tree is None:  # 4.5 without nodes: one flat color
+        return _is_default_grey(world.color)
+    backgrounds = [node for node in world.node_tree.nodes if node.bl_idname == "ShaderNodeBackground"]
+    others = [
+        node
+        for node in world.node_tree.nodes
+        if node.bl_idname not in ("ShaderNodeBackground", "ShaderNodeOutputWorld")
+    ]
+    if others or len(backgrounds) != 1:
+        return False
+    color, strength = backgrounds[0].inputs["Color"], backgrounds[0].inputs["Strength"]
+    return _is_default_grey(color.default_value) and strength.default_value == 1.0  # type: ignore[attr-defined]
+
+
+def _is_default_grey(color: object) -> bool:
+    return all(abs(channel - _DEFAULT_GREY) < 1e-3 for channel in tuple(color)[:3])  # type: ignore[call-overload]
