@@ -273,8 +273,12 @@ def _barycentrics(
                 # de/dx and de/dy per pixel; y runs down the image, hence the sign
                 sx = 2.0 / float(width)
                 sy = -2.0 / float(height)
-                ex = sx * wp.vec3(q1[1] * v2[3] - v1[3] * q2[1], q2[1] * v0[3] - v2[3] * q0[1], q0[1] * v1[3] - v0[3] * q1[1])
-                ey = sy * wp.vec3(v1[3] * q2[0] - q1[0] * v2[3], v2[3] * q0[0] - q2[0] * v0[3], v0[3] * q1[0] - q0[0] * v1[3])
+                ex = sx * wp.vec3(
+                    q1[1] * v2[3] - v1[3] * q2[1], q2[1] * v0[3] - v2[3] * q0[1], q0[1] * v1[3] - v0[3] * q1[1]
+                )
+                ey = sy * wp.vec3(
+                    v1[3] * q2[0] - q1[0] * v2[3], v2[3] * q0[0] - q2[0] * v0[3], v0[3] * q1[0] - q0[0] * v1[3]
+                )
                 tx = ex[0] + ex[1] + ex[2]
                 ty = ey[0] + ey[1] + ey[2]
                 d = wp.vec4(ex[0] - b[0] * tx, ey[0] - b[0] * ty, ex[1] - b[1] * tx, ey[1] - b[1] * ty) / total

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Analytic antialiasing of silhouettes (Laine et al. 2020, section 3.5), which makes coverage differentiable.
+
+Where two neighboring pixels see different triangles, the nearer one owns the boundary. From its pixel center we walk
+over the surface towards the other center, triangle by triangle, until an edge behind which the surface ends or turns
+away. (The paper looks at the owner's own edges only, and so misses the silhouettes of triangles smaller than a pixel.)
+If that edge crosses the segment between the centers at the fraction t, the owner's color covers t - 1/2 of the other
+pixel, or the other's color 1/2 - t of the owner's. The blended value depends smoothly on the edge's two vertices.
+"""
+
+import torch
+import warp as wp
+
+from backend.kernels import bridge
+from backend.kernels.rasterize import add_corner_gradient, cross2, pixel_to_ndc, relative, turn
+
+wp.set_module_options({**bridge.MODULE_OPTIONS, "fuse_fp": False})
+
+#: Triangles a walk may cross between two pixel centers.
+MAX_STEPS = wp.constant(32)
+
+
+@wp.func
+def edges_at(clip: wp.array2d(dtype=wp.vec4), view: wp.int32, corners: wp.vec3i, pixel: wp.vec2) -> wp.vec4:
+    """Edge functions of edges (0, 1), (1, 2), (2, 0) at a pixel, and their sum times w: its sign is the facing."""
+    v0 = clip[view, corners[0]]
+    v1 = clip[view, corners[1]]
+    v2 = clip[view, corners[2]]
+    q0 = relative(v0, pixel)
+    q1 = relative(v1, pixel)
+    q2 = relative(v2, pixel)
+    e0 = cross2(q0, q1)
+    e1 = cross2(q1, q2)
+    e2 = cross2(q2, q0)
+    return wp.vec4(e0, e1, e2, e1 * v0[3] + e2 * v1[3] + e0 * v2[3])
+
+
+@wp.func
+def depth_at(clip: wp.array2d(dtype=wp.vec4), view: wp.int32, corners: wp.vec3i, pixel: wp.vec2) -> wp.float32:
+    """z/w of a triangle's plane at a pixel."""
+    e = edges_at(clip, view, corners, pixel)
+    z = e[1] * clip[view, corners[0]][2] + e[2] * clip[view, corners[1]][2] + e[0] * clip[view, corners[2]][2]
+    return z / e[3]
+
+
+@wp.func
+def find_edge(
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    neighbors: wp.array(dtype=wp.vec3i),
+    view: wp.int32,
+    owner: wp.int32,
+    other: wp.int32,
+    start: wp.vec2,
+    end: wp.vec2,
+) -> wp.int32:
+    """Silhouette edge met on the way from `start` in triangle `owner` to `end` in `other`: 3 triangle + edge, or -1."""
+    current = int(owner)
+    found = int(-1)
+    e_start = edges_at(clip, view, triangles[current], start)
+    side = wp.sign(e_start[3])
+    for _step in range(MAX_STEPS):
+        e_end = edges_at(clip, view, triangles[current], end)
+        # leave through the edge whose line is crossed outwards first
+        best = float(1.0)
+        edge = int(-1)
+        for k in range(3):
+            inside = side * e_start[k]
+            outside = side * e_end[k]
+            if outside < 0.0 and inside > outside:
+                t = inside / (inside - outside)
+                if t < best:
+                    best = t
+                    edge = k
+        if edge < 0:
+            break  # the end lies in this triangle: something nearer hides it there
+        following = int(-1)
+        if neighbors.shape[0] > 0:
+            following = neighbors[current][edge]
+        if following >= 0:
+            e_start = edges_at(clip, view, triangles[following], start)
+            if e_start[3] * side > 0.0:
+                if following == other:
+                    break  # one surface from center to center
+                current = following
+                continue
+        found = 3 * current + edge
+        break
+    return found
+
+
+@wp.func
+def edge_slope(a: wp.vec4, b: wp.vec4, height: wp.int32, width: wp.int32) -> wp.vec2:
+    """Change of the edge function of ab per pixel in x and y, up to its sign: the normal of the edge in the image."""
+    return wp.vec2((a[1] * b[3] - a[3] * b[1]) / float(width), (a[3] * b[0] - a[0] * b[3]) / float(height))
+
+
+@wp.kernel
+def _find_edges(
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    neighbors: wp.array(dtype=wp.vec3i),
+    triangle_ids: wp.array(dtype=wp.int32),
+    height: wp.int32,
+    width: wp.int32,
+    edges: wp.array2d(dtype=wp.int32),
+):
+    """edges[p, axis] of the pair (p, the pixel to its right or below): 2 (3 triangle + edge) + (the second owns), or -1."""
+    p = wp.tid()
+    i = (p / width) % height
+    j = p % width
+    view = p / (height * width)
+    id0 = triangle_ids[p]
+    for axis in range(2):
+        code = int(-1)
+        q = p + 1
+        valid = j + 1 < width
+        if axis == 1:
+            q = p + width
+            valid = i + 1 < height
+        if valid:
+            id1 = triangle_ids[q]
+            if id0 != id1:
+                center0 = pixel_to_ndc(i, j, height, width)
+                center1 = pixel_to_ndc(i + axis, j + 1 - axis, height, width)
+                second = id0 < 0
+                if id0 >= 0 and id1 >= 0:
+                    depth0 = depth_at(clip, view, triangles[id0], center0)
+                    second = depth_at(clip, view, triangles[id1], center1) < depth0
+                edge = int(-1)
+                if second:
+                    edge = find_edge(clip, triangles, neighbors, view, id1, id0, center1, center0)
+                else:
+                    edge = find_edge(clip, triangles, neighbors, view, id0, id1, center0, center1)
+                if edge >= 0:
+                    corners = triangles[edge / 3]
+                    k = edge % 3
+                    slope = edge_slope(clip[view, corners[k]], clip[view, corners[(k + 1) % 3]], height, width)
+                    # the other axis' pairs measure the coverage of flatter edges better
+                    if wp.abs(slope[axis]) >= wp.abs(slope[1 - axis]):
+                        code = 2 * edge
+                        if second:
+                            code += 1
+        edges[p, axis] = code
+
+
+@wp.func
+def edge_corners(triangles: wp.array(dtype=wp.vec3i), code: wp.int32) -> wp.vec2i:
+    """Vertices of the edge that a code of `_find_edges` names."""
+    edge = code / 2
+    corners = triangles[edge / 3]
+    k = edge % 3
+    return wp.vec2i(corners[k], corners[(k + 1) % 3])
+
+
+@wp.func
+def excess(
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    code: wp.int32,
+    p: wp.int32,
+    axis: wp.int32,
+    height: wp.int32,
+    width: wp.int32,
+) -> wp.float32:
+    """t - 1/2 of the pair (p, axis): positive if the owner's color reaches into the other pixel."""
+    view = p / (height * width)
+    i = (p / width) % height
+    j = p % width
+    second = code % 2
+    first_center = pixel_to_ndc(i + axis * second, j + (1 - axis) * second, height, width)
+    other_center = pixel_to_ndc(i + axis * (1 - second), j + (1 - axis) * (1 - second), height, width)
+    corners = edge_corners(triangles, code)
+    a = clip[view, corners[0]]
+    b = clip[view, corners[1]]
+    e0 = cross2(relative(a, first_center), relative(b, first_center))
+    e1 = cross2(relative(a, other_center), relative(b, other_center))
+    return wp.clamp(e0 / (e0 - e1), 0.0, 1.0) - 0.5
+
+
+@wp.kernel
+def _blend(
+    image: wp.array2d(dtype=wp.float32),
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    edges: wp.array2d(dtype=wp.int32),
+    height: wp.int32,
+    width: wp.int32,
+    result: wp.array2d(dtype=wp.float32),
+):
+    """One thread per pixel gathers from its four pairs, so the sum has one order on every device."""
+    p = wp.tid()
+    i = (p / width) % height
+    j = p % width
+    for c in range(image.shape[1]):
+        result[p, c] = image[p, c]
+    for side in range(4):  # right, below, left, above
+        axis = side % 2
+        first = p
+        inside = True
+        if side == 2:
+            inside = j > 0
+            first = p - 1
+        if side == 3:
+            inside = i > 0
+            first = p - width
+        if inside:
+            code = edges[first, axis]
+            if code >= 0:
+                second = first + 1 + axis * (width - 1)
+                owner = first
+                other = second
+                if code % 2 == 1:
+                    owner = second
+                    other = first
+                d = excess(clip, triangles, code, first, axis, height, width)
+                if (d > 0.0) == (p == other):
+                    for c in range(image.shape[1]):
+                        result[p, c] = result[p, c] + d * (image[owner, c] - image[other, c])
+
+
+@wp.kernel
+def _blend_backward(
+    image: wp.array2d(dtype=wp.float32),
+    clip: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    edges: wp.array2d(dtype=wp.int32),
+    height: wp.int32,
+    width: wp.int32,
+    grad_result: wp.array2d(dtype=wp.float32),
+    grad_image: wp.array2d(dtype=wp.float32),
+    grad_clip: wp.array2d(dtype=wp.vec4),
+):
+    """One thread per pixel and its two pairs; grad_image already holds grad_result."""
+    p = wp.tid()
+    i = (p / width) % height
+    j = p % width
+    view = p / (height * width)
+    for axis in range(2):
+        code = edges[p, axis]
+        if code >= 0:
+            second = code % 2
+            owner = p
+            other = p + 1 + axis * (width - 1)
+            if second == 1:
+                owner = other
+                other = p
+            owner_center = pixel_to_ndc(i + axis * second, j + (1 - axis) * second, height, width)
+            other_center = pixel_to_ndc(i + axis * (1 - second), j + (1 - axis) * (1 - second), height, width)
+            corners = edge_corners(triangles, code)
+            a = clip[view, corners[0]]
+            b = clip[view, corners[1]]
+            a0 = relative(a, owner_center)
+            b0 = relative(b, owner_center)
+            a1 = relative(a, other_center)
+            b1 = relative(b, other_center)
+            e0 = cross2(a0, b0)
+            e1 = cross2(a1, b1)
+            span = e0 - e1
+            t = e0 / span
+            d = wp.clamp(t, 0.0, 1.0) - 0.5
+            target = owner
+            if d > 0.0:
+                target = other
+            grad_d = float(0.0)
+            for c in range(image.shape[1]):
+                g = grad_result[target, c]
+                if g != 0.0:
+                    grad_d += g * (image[owner, c] - image[other, c])
+                    wp.atomic_add(grad_image, owner, c, d * g)
+                    wp.atomic_add(grad_image, other, c, -d * g)
+            if grad_d != 0.0 and t >= 0.0 and t <= 1.0:
+                # t = e0 / (e0 - e1)
+                g0 = -grad_d * (e1 / span) / span
+                g1 = grad_d * (e0 / span) / span
+                add_corner_gradient(grad_clip, view, corners[0], owner_center, g0 * turn(b0))
+                add_corner_gradient(grad_clip, view, corners[0], other_center, g1 * turn(b1))
+                add_corner_gradient(grad_clip, view, corners[1], owner_center, -g0 * turn(a0))
+                add_corner_gradient(grad_clip, view, corners[1], other_center, -g1 * turn(a1))
+
+
+def build_neighbors(triangles: torch.Tensor) -> torch.Tensor:
+    """Which triangle lies across each edge. Waits for the device.
+
+    Args:
+        triangles: [T, 3] int32, with shared vertices (split vertices count as borders) and one winding.
+
+    Returns:
+        [T, 3] int32: neighbors[t, e] is the triangle across edge (corner e, corner (e+1) % 3) of t, -1 at a border
+        and where more than two triangles share the edge.
+    """
+    count = triangles.shape[0]
+    if count == 0:
+        return torch.empty((0, 3), dtype=torch.int32, device=triangles.device)
+    corners = triangles.long()
+    first, second = corners.reshape(-1), corners.roll(-1, dims=1).reshape(-1)
+    vertices = torch.maximum(first.max(), second.max()) + 1
+    key, order = torch.sort(torch.minimum(first, second) * vertices + torch.maximum(first, second))
+    same = key[1:] == key[:-1]  # entry k and k + 1 are one edge
+    edge = torch.zeros(1, dtype=torch.bool, device=key.device)
+    before, after = torch.cat([edge, same]), torch.cat([same, edge])
+    lone_pair = same & ~before[:-1] & ~after[1:]
+    neighbors = torch.full((3 * count,), -1, dtype=torch.int32, device=key.device)
+    a, b = order[:-1][lone_pair], order[1:][lone_pair]
+    neighbors[a] = (b // 3).to(torch.int32)
+    neighbors[b] = (a // 3).to(torch.int32)
+    return neighbors.view(count, 3)
+
+
+class _Antialias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, image, clip, triangles, triangle_ids, neighbors):  # type: ignore[no-untyped-def]
+        views, height, width, channels = image.shape
+        device = image.device
+        edges = torch.empty((views * height * width, 2), dtype=torch.int32, device=device)
+        result = torch.empty_like(image, memory_format=torch.contiguous_format)
+        if image.numel() > 0:
+            shape = [bridge.as_warp(clip, wp.vec4), bridge.as_warp(triangles, wp.vec3i)]
+            pixels = bridge.as_warp(image.reshape(-1, channels), wp.float32)
+            known = triangles[:0] if neighbors is None else neighbors
+            found = [bridge.as_warp(known, wp.vec3i), bridge.as_warp(triangle_ids.reshape(-1), wp.int32), height, width]
+            links = bridge.as_warp(edges, wp.int32)
+            bridge.launch(_find_edges, edges.shape[0], [*shape, *found], [links], device)
+            output = bridge.as_warp(result.view(-1, channels), wp.float32)
+            bridge.launch(_blend, edges.shape[0], [pixels, *shape, links, height, width], [output], device)
+        ctx.save_for_backward(image, clip, triangles, edges)
+        return result
+
+    @staticmethod
+    def backward(ctx, grad_result):  # type: ignore[no-untyped-def]
+        image, clip, triangles, edges = ctx.saved_tensors
+        _, height, width, channels = image.shape
+        grad_result = grad_result.contiguous()
+        grad_image = grad_result.clone()
+        grad_clip = torch.zeros_like(clip, memory_format=torch.contiguous_format)
+        if image.numel() > 0:
+            inputs = [
+                bridge.as_warp(image.reshape(-1, channels), wp.float32),
+                bridge.as_warp(clip, wp.vec4),
+                bridge.as_warp(triangles, wp.vec3i),
+                bridge.as_warp(edges, wp.int32),
+                height,
+                width,
+                bridge.as_warp(grad_result.view(-1, channels), wp.float32),
+            ]
+            outputs = [bridge.as_warp(grad_image.view(-1, channels), wp.float32), bridge.as_warp(grad_clip, wp.vec4)]
+            bridge.launch(_blend_backward, edges.shape[0], inputs, outputs, image.device)
+        return grad_image, grad_clip, None, None, None
+
+
+def antialias(
+    image: torch.Tensor,
+    clip: torch.Tensor,
+    triangles: torch.Tensor,
+    triangle_ids: torch.Tensor,
+    neighbors: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Blends colors across silhouettes; differentiable with respect to `image` and `clip` (x, y and w).
+
+    Args:
+        image: [B, H, W, C] float32.
+        clip: [B, V, 4] float32 clip positions that were rasterized.
+        triangles: [T, 3] int32.
+        triangle_ids: [B, H, W] int32 from `rasterize`.
+        neighbors: [T, 3] int32 from `build_neighbors`. With None each edge counts as a silhouette.
+
+    Returns:
+        [B, H, W, C] float32, equal to `image` away from silhouettes.
+    """
+    return _Antialias.apply(image, clip, triangles, triangle_ids, neighbors)
