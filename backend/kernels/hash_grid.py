@@ -9,7 +9,7 @@ where all corners of the level fit into the table, else at (x ⊕ y·π₂ ⊕ z
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import warp as wp
@@ -136,9 +136,8 @@ class _HashEncode(torch.autograd.Function):
         grad_table = torch.zeros_like(table) if to_table else table
         if active > 0 and positions.shape[0] > 0:
             _, backward_kernel = _kernels(config.features)
-            points = positions.shape[
-                0
-            ]  # level by level on the CPU too: half the time, the table's gradient stays cached
+            # level by level, on the CPU too: half the time there, since the gradient of one level stays cached
+            points = positions.shape[0]
             vector = _vector(config.features)
             launch(
                 backward_kernel,
@@ -177,12 +176,14 @@ def _levels(config: HashGridConfig, device: torch.device) -> Any:
 
 
 @wp.func
+@no_type_check
 def _cell(x: float, resolution: int) -> int:
     """Cell along one axis; the last one for x = 1, and always a valid one, whatever x is (NaN included)."""
     return wp.clamp(int(wp.floor(x * float(resolution))), 0, resolution - 1)
 
 
 @wp.func
+@no_type_check
 def _entry(level: wp.vec4i, x: int, y: int, z: int) -> int:
     """Row of the table for a corner. uint32 makes the products wrap as the hash wants."""
     ux = wp.uint32(x)
@@ -201,14 +202,15 @@ def _kernels(features: int) -> tuple[Any, Any]:
     vector = _vector(features)
 
     @wp.kernel(module="unique", enable_backward=False)
+    @no_type_check
     def hash_forward(
-        positions: wp.array(dtype=wp.vec3),  # type: ignore[valid-type]
-        table: wp.array(dtype=vector),  # type: ignore[valid-type]
-        levels: wp.array(dtype=wp.vec4i),  # type: ignore[valid-type]
+        positions: wp.array(dtype=wp.vec3),
+        table: wp.array(dtype=vector),
+        levels: wp.array(dtype=wp.vec4i),
         points: int,
         levels_a_thread: int,
         total_levels: int,
-        encoding: wp.array(dtype=vector),  # type: ignore[valid-type]
+        encoding: wp.array(dtype=vector),
     ):
         thread = wp.tid()
         first = thread // points
@@ -234,17 +236,18 @@ def _kernels(features: int) -> tuple[Any, Any]:
             encoding[point * total_levels + i] = (1.0 - wz) * low + wz * high
 
     @wp.kernel(module="unique", enable_backward=False)
+    @no_type_check
     def hash_backward(
-        positions: wp.array(dtype=wp.vec3),  # type: ignore[valid-type]
-        table: wp.array(dtype=vector),  # type: ignore[valid-type]
-        levels: wp.array(dtype=wp.vec4i),  # type: ignore[valid-type]
+        positions: wp.array(dtype=wp.vec3),
+        table: wp.array(dtype=vector),
+        levels: wp.array(dtype=wp.vec4i),
         points: int,
         total_levels: int,
-        grad: wp.array(dtype=vector),  # type: ignore[valid-type]
+        grad: wp.array(dtype=vector),
         to_positions: int,
         to_table: int,
-        grad_positions: wp.array(dtype=wp.vec3),  # type: ignore[valid-type]
-        grad_table: wp.array(dtype=vector),  # type: ignore[valid-type]
+        grad_positions: wp.array(dtype=wp.vec3),
+        grad_table: wp.array(dtype=vector),
     ):
         thread = wp.tid()
         i = thread // points
