@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Geometry of the cube map [6, R, R, C]: directions, solid angles, resampling, and a filtered lookup in plain torch.
+"""Geometry of the cube map [6, R, R, C]: directions, solid angles, and resampling with constant weights.
 
 Faces +x −x +y −y +z −z in world axes; a = 2(j + 0.5)/R − 1 along columns and b = 2(i + 0.5)/R − 1 along rows:
 +x (1, a, b), −x (−1, a, b), +y (a, 1, b), −y (a, −1, b), +z (a, b, 1), −z (a, b, −1).
 """
 
 import functools
-from collections.abc import Sequence
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -81,11 +81,8 @@ def _padded_index(resolution: int, device: torch.device) -> Tensor:
     a, b = inside_a, inside_b
     faces = [(one, a, b), (-one, a, b), (a, one, b), (a, -one, b), (a, b, one), (a, b, -one)]
     directions = torch.stack([torch.stack(face, -1) for face in faces]).reshape(-1, 3)
-    face, u, v = cube_coordinates(directions)
-    # A ring corner has no texel of its own; argmax settles for one of the two neighbors.
-    column = ((u + 1.0) * (0.5 * r)).floor().long().clamp(0, r - 1)
-    row = ((v + 1.0) * (0.5 * r)).floor().long().clamp(0, r - 1)
-    return ((face * r + row) * r + column).reshape(6, r + 2, r + 2).to(device)
+    # A ring corner has no texel of its own; it takes one of its two neighbors.
+    return _texel_of(directions, r).reshape(6, r + 2, r + 2).to(device)
 
 
 def bilinear_stencil(directions: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
@@ -109,41 +106,28 @@ def sample_cube_bilinear(cube: Tensor, directions: Tensor) -> Tensor:
     return F.embedding_bag(index, cube.reshape(-1, cube.shape[-1]), mode="sum", per_sample_weights=weights)
 
 
-def sample_cube_torch(pyramid: Sequence[Tensor], directions: Tensor, level: Tensor) -> Tensor:
-    """Trilinear lookup, seamless across faces: the slow path with the same meaning as `kernels.texture.sample_cube`.
+@functools.cache
+def cube_symmetries(resolution: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The 48 symmetries of the cube acting on texels; what depends on an angle only need be computed for one in 48.
 
-    Args:
-        pyramid: levels [6, R_l, R_l, C].
-        directions: [P, 3], any length.
-        level: [P] float, clamped to the pyramid.
     Returns:
-        [P, C], differentiable with respect to all three.
+        permutations: [48, 6·R·R] int64, texel that each texel is moved to.
+        symmetry: [6·R·R] int64, one that moves the texel into the wedge x >= y >= z >= 0.
+        representative: [6·R·R] int64, the texel of the wedge it is moved to.
     """
-    device = directions.device
+    centers = cube_directions(resolution, normalized=False)
+    orders = torch.tensor(list(itertools.permutations(range(3))))  # [6, 3]
+    signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=3)))  # [8, 3]
+    permutations = torch.stack([_texel_of((centers * s)[:, o], resolution) for o in orders for s in signs])
+    order = centers.abs().argsort(dim=-1, descending=True, stable=True)
+    order_id = (order[:, None] == orders).all(-1).int().argmax(-1)
+    sign_id = ((centers < 0) * torch.tensor([4, 2, 1])).sum(-1)
+    symmetry = 8 * order_id + sign_id
+    return permutations, symmetry, permutations[symmetry, torch.arange(len(centers))]
+
+
+def _texel_of(directions: Tensor, resolution: int) -> Tensor:
     face, a, b = cube_coordinates(directions)
-    last = len(pyramid) - 1
-    level = level.clamp(0, last)
-    low = level.detach().floor().long().clamp_max(max(last - 1, 0))
-    resolutions = torch.tensor([cube.shape[1] for cube in pyramid], device=device)
-    starts = torch.cumsum(6 * resolutions.square(), 0) - 6 * resolutions.square()
-    padded_starts = torch.cumsum(6 * (resolutions + 2).square(), 0) - 6 * (resolutions + 2).square()
-    padded = torch.cat([_padded_index(cube.shape[1], device).reshape(-1) + s for cube, s in zip(pyramid, starts)])
-    indices, weights = [], []
-    fraction = level - low
-    for offset, share in ((0, 1.0 - fraction), (1, fraction)):
-        if offset > last:
-            break
-        which = low + offset
-        r = resolutions[which]
-        x = (a + 1.0) * (0.5 * r) + 0.5  # in the padded face, texel centers at integers
-        y = (b + 1.0) * (0.5 * r) + 0.5
-        column = x.detach().floor().long().minimum(r).clamp_min(0)
-        row = y.detach().floor().long().minimum(r).clamp_min(0)
-        fx, fy = x - column, y - row
-        corner = padded_starts[which] + (face * (r + 2) + row) * (r + 2) + column
-        indices += [corner, corner + 1, corner + r + 2, corner + r + 3]
-        weights += [share * (1 - fx) * (1 - fy), share * fx * (1 - fy), share * (1 - fx) * fy, share * fx * fy]
-    table = torch.cat([cube.reshape(-1, cube.shape[-1]) for cube in pyramid])
-    return F.embedding_bag(
-        padded[torch.stack(indices, -1)], table, mode="sum", per_sample_weights=torch.stack(weights, -1)
-    )
+    column = ((a + 1.0) * (0.5 * resolution)).floor().long().clamp(0, resolution - 1)
+    row = ((b + 1.0) * (0.5 * resolution)).floor().long().clamp(0, resolution - 1)
+    return (face * resolution + row) * resolution + column

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cube_map import cube_directions, cube_solid_angles, downsample, sample_cube_bilinear, sample_cube_torch
+from ..kernels.texture import Pyramid, pack, sample_cube
+from .cube_map import cube_directions, cube_solid_angles, downsample, sample_cube_bilinear
 from .prefilter import Ladder, ladder
 
 _FLOOR = 1e-4  # darkest radiance a texel can hold: keeps the logarithm and its gradient finite
@@ -21,14 +22,17 @@ class Prefiltered(NamedTuple):
     levels: list[Tensor]  # level 0 is the base [6, R, R, 3]; then [6, R_l, R_l, 3] of rising roughness
     irradiance_cube: Tensor  # [6, r, r, 3]
     ladder: Ladder
+    packed: Pyramid  # the levels, then the irradiance cube, end to end
 
     def radiance(self, directions: Tensor, roughness: Tensor) -> Tensor:
         """Mean radiance [P, 3] over the lobe of `roughness` [P, 1] around `directions` [P, 3], any length."""
-        return sample_cube_torch(self.levels, directions, self.ladder.level(roughness[:, 0]))
+        # The ladder ends below the irradiance cube, which is a level only by its place.
+        return sample_cube(self.packed, directions, self.ladder.level(roughness[:, 0]))
 
     def irradiance(self, normals: Tensor) -> Tensor:
         """Irradiance ∫ L cosθ dω [P, 3] on surfaces facing `normals` [P, 3]."""
-        return torch.pi * sample_cube_bilinear(self.irradiance_cube, normals)
+        last = torch.full((len(normals),), float(len(self.levels)), device=normals.device)
+        return torch.pi * sample_cube(self.packed, normals, last)
 
 
 class EnvironmentLight(nn.Module):
@@ -105,7 +109,7 @@ def prefilter(base: Tensor) -> Prefiltered:
         levels.append((operator(pyramid) * scale).reshape(6, operator.target, operator.target, 3))
     t = filters.irradiance.target
     irradiance = (filters.irradiance(pyramid) * filters.irradiance_scale).reshape(6, t, t, 3)
-    return Prefiltered(levels, irradiance, filters)
+    return Prefiltered(levels, irradiance, filters, pack([*levels, irradiance]))
 
 
 def latlong_directions(height: int, device: torch.device | None = None) -> Tensor:
