@@ -16,7 +16,7 @@ from backend.errors import UserError
 from backend.export.asset import Asset, FloatArray
 
 ByteArray = npt.NDArray[np.uint8]
-Floating = TypeVar("Floating", np.float32, np.float64)
+Floating = TypeVar("Floating", bound=np.floating)
 
 FAST_PNG_PIXELS = 1024 * 1024
 """Above this many pixels PNGs are packed lightly: level 6 takes several times as long for a tenth less space."""
