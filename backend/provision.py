@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes a virtual environment and installs pinned packages into it, with progress and with errors in one line.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from .console import clock, megabytes
+from .errors import UserError
+
+# The pip that interpreters bring along differs by years; one version makes its output readable and its result the same.
+PIP = "pip==25.3"
+
+# What pip says in these cases, and what we say instead.
+PIP_PROBLEMS = (
+    (r"No space left on device|Errno 28", "the disk is full", "Make room, or set UNRENDER_HOME to a larger disk."),
+    (
+        r"Failed to establish a new connection|NameResolutionError|Temporary failure in name resolution|"
+        r"Network is unreachable|Connection refused|ProxyError|ConnectTimeoutError|Read timed out|Max retries exceeded",
+        "the package registry cannot be reached",
+        "Check the network connection and pip's configuration, then run the command again.",
+    ),
+    (
+        r"SSLError|CERTIFICATE_VERIFY_FAILED",
+        "the package registry's certificate was refused",
+        "Give pip your network's certificate (PIP_CERT), then run the command again.",
+    ),
+    (
+        r"No matching distribution found for (?P<name>\S+)",
+        "the package registry has no {name} for this Python and system",
+        "Use Python 3.11 or 3.13 on a 64-bit Linux, macOS or Windows.",
+    ),
+    (
+        r"Permission denied|Errno 13|Read-only file system",
+        "the environment's folder cannot be written",
+        "Set UNRENDER_HOME to a folder that is yours.",
+    ),
+)
+
+# The Debian package of each library that Blender's wheel and torch expect of the system.
+LIBRARY_PACKAGES = {
+    "libX11.so.6": "libx11-6",
+    "libXrender.so.1": "libxrender1",
+    "libXfixes.so.3": "libxfixes3",
+    "libXi.so.6": "libxi6",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libSM.so.6": "libsm6",
+    "libICE.so.6": "libice6",
+    "libXext.so.6": "libxext6",
+    "libGL.so.1": "libgl1",
+    "libEGL.so.1": "libegl1",
+    "libXxf86vm.so.1": "libxxf86vm1",
+    "libgomp.so.1": "libgomp1",
+}
+
+
+def interpreter(folder: Path) -> Path:
+    """The Python of a virtual environment."""
+    return folder / "Scripts" / "python.exe" if os.name == "nt" else folder / "bin" / "python"
+
+
+def clean_environ(**more: str) -> dict[str, str]:
+    """The process environment without what would let another Python's packages in."""
+    environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    return {**environ, "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1", **more}
+
+
+def make_venv(python: str, folder: Path, log: Path) -> None:
+    """Make a virtual environment with pip at `folder`; UserError if this Python cannot."""
+    with open(log, "w", encoding="utf-8") as file:
+        result = subprocess.run(
+            [python, "-m", "venv", "--clear", str(folder)], stdout=file, stderr=file, env=clean_environ(), check=False
+        )
+    if result.returncode == 0 and interpreter(folder).exists():
+        return
+    text = _tail(log)
+    if "ensurepip" in text or "No module named" in text:
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise UserError(
+            "this Python cannot make virtual environments: its venv module is not complete",
+            where=python,
+            remedy=f"Install it (on Debian and Ubuntu: apt-get install python{version}-venv) and try again.",
+        )
+    raise _problem(text, "could not make a virtual environment", folder, log)
+
+
+class PipRun:
+    """One `pip install`, followed by reading its output and by counting what has arrived in site-packages."""
+
+    def __init__(self, python: Path, log: Path, expected: int, report: Callable[[str, str], None]) -> None:
+        """`expected` packages in all; `report(text, phase)` is called a few times a second."""
+        self.python = python
+        self.log = log
+        self.expected = max(expected, 1)
+        self.report = report
+        self.collected: list[str] = []
+        self.installing: list[str] = []
+        self.sizes: dict[str, float] = {}  # package -> bytes of its wheel
+        self.current = ""
+        self.received = 0.0
+        self.began = time.monotonic()
+
+    def run(self, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+        """Run pip to its end; UserError names what went wrong and the log."""
+        command = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments]
+        with open(self.log, "a", encoding="utf-8") as log:
+            log.write(" ".join(command) + "\n")
+            log.flush()
+            with subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env=dict(environ) if environ else clean_environ(),
+            ) as process:
+                finished = threading.Event()
+                ticker = threading.Thread(target=self._tick, args=(finished,), daemon=True)
+                ticker.start()
+                try:
+                    assert process.stdout is not None
+                    for line in process.stdout:
+                        self.read_line(line)
+                        if not line.startswith("Progress "):
+                            log.write(line)
+                except BaseException:
+                    process.terminate()
+                    raise
+                finally:
+                    finished.set()
+                    ticker.join()
+        if process.returncode:
+            raise _problem(_tail(self.log), "pip could not install the packages", self.python.parent.parent, self.log)
+
+    def read_line(self, line: str) -> None:
+        """Learn from one line of pip's output."""
+        if match := re.match(r"\s*Progress (\d+) of (\d+)", line):
+            self.received = float(match[1])
+        elif match := re.match(r"Collecting ([A-Za-z0-9_.-]+)", line):
+            self.current = normalized(match[1])
+            self.received = 0.0
+            if self.current not in self.collected:
+                self.collected.append(self.current)
+        elif match := re.match(
+            r"\s*(?:Downloading|Using cached) (?:\S*/)?([^/\s]+)\.whl.* \(([\d.]+) (kB|MB|GB)\)", line
+        ):
+            self._wheel(match[1], float(match[2]) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[match[3]])
+        elif match := re.match(r"\s*Processing (\S+)/([^/\s]+)\.whl", line):
+            try:
+                self._wheel(match[2], float(os.path.getsize(f"{match[1]}/{match[2]}.whl")))
+            except OSError:
+                self._wheel(match[2], 1e6)
+        elif line.startswith("Installing collected packages: "):
+            self.installing = [normalized(name) for name in line.partition(": ")[2].split(",")]
+
+    def _wheel(self, name: str, size: float) -> None:
+        name = normalized(name.split("-")[0])
+        self.sizes[name] = size
+        self.current = name
+        if name not in self.collected:
+            self.collected.append(name)
+
+    def describe(self, arrived: set[str]) -> tuple[str, str, float]:
+        """What to show, the phase it belongs to, and how far all of it is, 0 to 1. `arrived`: installed packages."""
+        total = max(self.expected, len(self.collected))
+        if not self.installing:
+            size = self.sizes.get(self.current, 0.0)
+            parts = f"fetching {len(self.collected)} of {total} {self.current}".rstrip()
+            partial = 0.0
+            if size > 20e6:
+                parts += (
+                    f" ({megabytes(self.received)} of {megabytes(size)})" if self.received else f" ({megabytes(size)})"
+                )
+                partial = min(self.received / size, 1.0)
+            return parts, "fetching", 0.5 * max(0.0, len(self.collected) - 1 + partial) / total
+        # Unpacking time goes with size; the constant stands for the many small files of small packages.
+        weights = {name: self.sizes.get(name, 0.0) + 3e6 for name in self.installing}
+        done = [name for name in self.installing if name in arrived]
+        now = next((name for name in self.installing if name not in arrived), "")
+        share = sum(weights[name] for name in done) / sum(weights.values())
+        number = min(len(done) + 1, len(self.installing))
+        return f"installing {number} of {len(self.installing)} {now}".rstrip(), "installing", 0.5 + 0.5 * share
+
+    def _tick(self, finished: threading.Event) -> None:
+        while not finished.wait(0.3):
+            text, phase, share = self.describe(installed_names(self.python.parent.parent) if self.installing else set())
+            elapsed = time.monotonic() - self.began
+            text += f", {clock(elapsed)}"
+            if share > 0.15 and elapsed > 3.0:
+                text += f", about {clock(elapsed * (1.0 - share) / share)} left"
+            self.report(text, phase)
+
+
+def normalized(name: str) -> str:
+    """A package name as registries compare it."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def site_packages(folder: Path) -> list[Path]:
+    """The package folders of a virtual environment."""
+    if os.name == "nt":
+        return [folder / "Lib" / "site-packages"]
+    return sorted(folder.glob("lib/python3*/site-packages"))
+
+
+def installed_versions(folder: Path) -> dict[str, str]:
+    """What is installed in a virtual environment, name -> version without local part, without running it."""
+    found = {}
+    for packages in site_packages(folder):
+        for entry in packages.glob("*.dist-info"):
+            name, _, version = entry.name.removesuffix(".dist-info").rpartition("-")
+            if (entry / "RECORD").exists():  # pip writes it last
+                found[normalized(name)] = version.partition("+")[0]
+    return found
+
+
+def installed_names(folder: Path) -> set[str]:
+    """The names of the packages that are completely installed in a virtual environment."""
+    return set(installed_versions(folder))
+
+
+def missing_libraries(text: str, folder: Path) -> list[str]:
+    """System libraries that an import asked for in vain, and others that the same package will ask for next."""
+    missing = re.findall(r"(lib[\w+.-]+\.so[.\d]*): cannot open shared object file", text)
+    if missing:
+        for packages in site_packages(folder):
+            for binary in packages.glob("bpy/__init__*.so"):
+                try:
+                    listing = subprocess.run(["ldd", str(binary)], capture_output=True, text=True, check=False).stdout
+                except OSError:
+                    continue
+                missing += re.findall(r"(\S+) => not found", listing)
+    return list(dict.fromkeys(missing))
+
+
+def library_error(libraries: Sequence[str], where: str) -> UserError:
+    """One line that names the system packages to install."""
+    packages = [LIBRARY_PACKAGES.get(library, "") for library in libraries]
+    known = " ".join(dict.fromkeys(package for package in packages if package))
+    remedy = f"On Debian and Ubuntu: apt-get install {known}" if known else "Install the packages that bring them."
+    return UserError(f"system libraries are missing: {', '.join(libraries)}", where=where, remedy=remedy)
+
+
+def _problem(text: str, fallback: str, folder: Path, log: Path) -> UserError:
+    for pattern, what, remedy in PIP_PROBLEMS:
+        if match := re.search(pattern, text):
+            return UserError(what.format(**match.groupdict()), where=str(folder), remedy=f"{remedy} Log: {log}")
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("ERROR", "Error"))] or lines
+    return UserError(fallback, where=str(folder), found=errors[-1].strip() if errors else "", remedy=f"Log: {log}")
+
+
+def _tail(log: Path, size: int = 20000) -> str:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace")[-size:]
+    except OSError:
+        return ""
+
+
+def full_disk(error: OSError) -> bool:
+    """Whether an error means that there is no room left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else error.errno == errno.ENOSPC
