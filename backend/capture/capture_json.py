@@ -30,10 +30,10 @@ from typing import Any
 
 import numpy as np
 
-from backend.capture.checks import Notes, checked_views, rigid_pose
-from backend.capture.json_file import describe, number, positive, read_json, text
-from backend.capture.model import SPLITS, Camera, Capture, View
-from backend.errors import UserError
+from ..errors import UserError
+from .checks import Notes, checked_views, rigid_pose
+from .json_file import describe, number, positive, read_json, text
+from .model import SPLITS, Camera, Capture, View
 
 FILE_NAME = "capture.json"
 VERSION = 1
@@ -55,7 +55,8 @@ def read_capture_json(file: Path) -> tuple[Capture, Notes]:
         raise UserError("not a capture", where, f'"{_KEY}": {VERSION}', describe(data if version is None else version))
     if version > VERSION:
         raise UserError("a newer kind of capture", where, f"version {VERSION}", f"{version}", "Update Unrender.")
-    root = Path(os.path.normpath(file.parent / (text(data, "root", where) or ".")))
+    base = text(data, "root", where)
+    root = file.parent if base is None else (file.parent / base).resolve()
     notes = Notes()
     cameras = [_camera(entry, f"{where}, camera {index}") for index, entry in enumerate(_list(data, "cameras", where))]
     views = [
@@ -135,7 +136,7 @@ def _bounds(data: dict[str, Any], where: str) -> np.ndarray | None:
         return None
     try:
         bounds = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         bounds = np.zeros(0)
     if bounds.shape != (2, 3) or not np.isfinite(bounds).all() or not (bounds[0] < bounds[1]).all():
         raise UserError('"bounds" is wrong', where, "lowest and highest corner, 2 x 3 numbers", describe(value))
@@ -149,10 +150,10 @@ def write_capture_json(capture: Capture, folder: Path) -> Path:
     exists. Written for reading back: numbers keep all their digits.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    root = capture.root.resolve()
-    cameras = list(dict.fromkeys(view.camera for view in capture.views))
+    root = Path(os.path.abspath(capture.root))
+    cameras = {camera: index for index, camera in enumerate(dict.fromkeys(view.camera for view in capture.views))}
     data: dict[str, Any] = {_KEY: VERSION}
-    base = _relative(root, folder.resolve())
+    base = _relative(root.resolve(), folder.resolve())
     if base != ".":
         data["root"] = base
     if capture.bounds is not None:
@@ -160,7 +161,7 @@ def write_capture_json(capture: Capture, folder: Path) -> Path:
     if capture.environment is not None:
         data["environment"] = _relative(capture.environment, root)
     data["cameras"] = [_camera_entry(camera) for camera in cameras]
-    data["views"] = [_view_entry(view, cameras.index(view.camera), root) for view in capture.views]
+    data["views"] = [_view_entry(view, cameras[view.camera], root) for view in capture.views]
     path = folder / FILE_NAME
     temporary = folder / f".{FILE_NAME}.part"
     temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
@@ -169,18 +170,18 @@ def write_capture_json(capture: Capture, folder: Path) -> Path:
 
 
 def _relative(path: Path, start: Path) -> str:
-    """``path`` as seen from ``start``, both as the user named them: links are not followed below a common folder."""
+    """``path`` as seen from ``start``; absolute where there is no way, as between two drives."""
     try:
         return Path(os.path.relpath(os.path.abspath(path), start)).as_posix()
-    except ValueError:  # another drive
+    except ValueError:
         return Path(os.path.abspath(path)).as_posix()
 
 
 def _camera_entry(camera: Camera) -> dict[str, Any]:
-    entry: dict[str, Any] = {"width": camera.width, "height": camera.height}
-    entry |= {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+    entry: dict[str, Any] = {"width": int(camera.width), "height": int(camera.height)}
+    entry |= {key: float(getattr(camera, key)) for key in ("fx", "fy", "cx", "cy")}
     if camera.distorted:
-        entry["distortion"] = list(camera.distortion)
+        entry["distortion"] = [float(value) for value in camera.distortion]
     return entry
 
 
@@ -189,7 +190,7 @@ def _view_entry(view: View, camera: int, root: Path) -> dict[str, Any]:
     entry["cam_to_world"] = view.cam_to_world.tolist()
     entry["split"] = view.split
     if view.exposure is not None:
-        entry["exposure"] = view.exposure
+        entry["exposure"] = float(view.exposure)
     for key in ("mask", "normal_map", "albedo_map"):
         path = getattr(view, key)
         if path is not None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from backend.capture.image_header import read_image_header
-from backend.capture.json_file import describe
-from backend.capture.model import SPLITS, Camera, View
-from backend.errors import UserError
+from ..errors import UserError
+from .image_header import read_image_header
+from .json_file import describe
+from .model import SPLITS, Camera, View
 
 ROTATION_TOLERANCE = 5e-3  # files with four digits pass, sheared ones do not
 SCALE_TOLERANCE = 1e-3
@@ -99,10 +99,10 @@ def matrix(value: Any, where: str, what: str) -> np.ndarray:
     """Numbers from JSON as an affine matrix, [4, 4] float64; raises UserError unless 3×4 or 4×4 and finite."""
     try:
         numbers = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.zeros(0)
     if numbers.shape not in ((4, 4), (3, 4)):
-        found = f"{' x '.join(map(str, numbers.shape))} numbers" if numbers.size else describe(value)
+        found = f"{' x '.join(map(str, numbers.shape))} numbers" if numbers.ndim == 2 else describe(value)
         raise UserError(f"{what} is not a matrix", where, "4 x 4 or 3 x 4 numbers", found)
     if not np.isfinite(numbers).all():
         raise UserError(f"{what} is not finite", where, "finite numbers", "NaN or infinity")
@@ -125,27 +125,27 @@ def checked_views(views: Sequence[View], where: str, notes: Notes) -> tuple[View
 
 
 def _existing(views: Sequence[View], where: str, notes: Notes) -> list[View]:
-    missing_images = [view for view in views if not view.image.is_file()]
-    present = [view for view in views if view.image.is_file()]
-    missing_masks = [view for view in present if view.mask is not None and not view.mask.is_file()]
-    kept = [view for view in present if view.mask is None or view.mask.is_file()]
+    kept: list[View] = []
+    lost: dict[str, list[tuple[View, Path]]] = {"image": [], "mask": []}
+    for view in views:
+        if not view.image.is_file():
+            lost["image"].append((view, view.image))
+        elif view.mask is not None and not view.mask.is_file():
+            lost["mask"].append((view, view.mask))
+        else:
+            kept.append(view)
     if len(kept) < min(FEWEST_VIEWS, len(views)) or 2 * len(kept) < len(views):
-        file = missing_images[0].image if missing_images else missing_masks[0].mask
+        examples = [f"{count(len(files), kind)} such as {files[0][1]}" for kind, files in lost.items() if files]
         raise UserError(
-            "too many files of the capture are missing",
+            "too many files are missing to go on without them",
             where,
-            f"{len(views)} images" + (" with their masks" if missing_masks else ""),
-            f"{len(kept)}; missing are {file} and {len(views) - len(kept) - 1} more"
-            if len(views) - len(kept) > 1
-            else f"{len(kept)}; missing is {file}",
+            f"the files of {count(len(views), 'view')}",
+            f"those of {len(kept)}; missing: {' and '.join(examples)}",
             "Put the files there, or correct the paths.",
         )
-    if missing_images:
-        names = enumerated([view.name for view in missing_images])
-        notes.add(f"{count(len(missing_images), 'view')} left out, the image is missing: {names}")
-    if missing_masks:
-        names = enumerated([view.name for view in missing_masks])
-        notes.add(f"{count(len(missing_masks), 'view')} left out, the mask is missing: {names}")
+    for kind, files in lost.items():
+        for view, _ in files:
+            notes.about(f"{{n}} left out, the {kind} is missing", view.name)
     return kept
 
 
@@ -168,7 +168,7 @@ def _fitting(view: View, notes: Notes) -> View:
     """The view with its camera at the image's own resolution."""
     header = read_image_header(view.image)
     camera = view.camera
-    if header.orientation not in (0, 1):
+    if header.orientation in range(2, 9):
         notes.about("the EXIF tag of {n} says rotated, which was ignored: pixels are taken as stored", view.name)
     if (header.width, header.height) != (camera.width, camera.height):
         notes.about(
@@ -176,22 +176,32 @@ def _fitting(view: View, notes: Notes) -> View:
             f"{header.width} x {header.height} in {{n}}",
             view.name,
         )
-        camera = fitted_camera(camera, header.width, header.height, view.image)
+        camera = fitted_camera(camera, header.width, header.height, view.image, header.orientation)
     if view.mask is not None:
         _same_size(view.mask, header.width, header.height, view)
-    return replace(view, camera=camera)
+    view = replace(view, camera=camera)
+    if view.normal_map is not None and not view.normal_map.is_file():
+        notes.about("the normal map of {n} is missing and was ignored", view.name)
+        view = replace(view, normal_map=None)
+    if view.albedo_map is not None and not view.albedo_map.is_file():
+        notes.about("the albedo map of {n} is missing and was ignored", view.name)
+        view = replace(view, albedo_map=None)
+    return view
 
 
-def fitted_camera(camera: Camera, width: int, height: int, image: Path) -> Camera:
+def fitted_camera(camera: Camera, width: int, height: int, image: Path, orientation: int = 1) -> Camera:
     """The camera at the image's own resolution; raises UserError where the shapes differ."""
     stretch = (width / camera.width) / (height / camera.height)
     if abs(stretch - 1.0) > ASPECT_TOLERANCE + 1.0 / min(camera.width, camera.height, width, height):
+        remedy = "Correct the camera's width and height, or use the images that the cameras were solved with."
+        if orientation >= 5:
+            remedy = "Its EXIF tag says rotated: rotate the pixels themselves and remove the tag."
         raise UserError(
             "the image does not fit its camera",
             str(image),
             f"the shape of {camera.width} x {camera.height} pixels",
             f"{width} x {height}",
-            "Correct the camera's width and height, or use the images that the cameras were solved with.",
+            remedy,
         )
     return camera.resized(width, height)
 
@@ -216,5 +226,5 @@ def hold_out(views: Sequence[View], every: int, notes: Notes) -> tuple[View, ...
         raise UserError("wrong holdout", "holdout", "0 (none) or at least 2", str(every))
     train = [view for view in views if view.split == "train"]
     held = {id(view) for view in train[::every]}
-    notes.add(f"{count(len(held), 'view')} held out for testing, every {every}. of {len(train)}")
+    notes.add(f"{len(held)} of {count(len(train), 'view')} held out for testing")
     return tuple(replace(view, split="test") if id(view) in held else view for view in views)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backend.capture.model import Camera
+from .model import Camera
 
 
 def distorted(
@@ -39,6 +39,21 @@ def _turning_point(largest: float, *coefficients: float) -> float:
     return float(r[falls[0]] ** 2) if falls.size else np.inf
 
 
+def undistorted_points(camera: Camera, pixels: np.ndarray, steps: int = 20) -> np.ndarray:
+    """The ideal points [P, 2] on the plane z = 1, y down, that the lens shows at pixel positions [P, 2].
+
+    Fixed-point iteration on the distortion; it converges for the lenses of photographs.
+    """
+    shown = (pixels - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
+    if not camera.distorted:
+        return shown
+    ideal = shown.copy()
+    for _ in range(steps):
+        x, y, _ = distorted(ideal[:, 0], ideal[:, 1], camera.distortion)
+        ideal += shown - np.stack([x, y], axis=-1)
+    return ideal
+
+
 def sampling_grid(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Where each pixel of the undistorted image, a pinhole with the same K, is found in the photograph.
 
@@ -46,7 +61,8 @@ def sampling_grid(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """
     x = (np.arange(camera.width) + 0.5 - camera.cx) / camera.fx
     y = (np.arange(camera.height) + 0.5 - camera.cy) / camera.fy
-    new_x, new_y, monotonic = distorted(*np.meshgrid(x, y), camera.distortion)
+    grid_x, grid_y = np.meshgrid(x, y)
+    new_x, new_y, monotonic = distorted(grid_x, grid_y, camera.distortion)
     pixel_x, pixel_y = new_x * camera.fx + camera.cx, new_y * camera.fy + camera.cy
     inside = (pixel_x >= 0.0) & (pixel_x <= camera.width) & (pixel_y >= 0.0) & (pixel_y <= camera.height)
     return np.stack([pixel_x, pixel_y], axis=-1).astype(np.float32), inside & monotonic

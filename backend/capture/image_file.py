@@ -10,7 +10,7 @@ import numpy as np
 import OpenEXR
 from PIL import Image, UnidentifiedImageError
 
-from backend.errors import UserError
+from ..errors import UserError
 
 
 def decode_photo(path: Path) -> tuple[np.ndarray, bool]:
@@ -24,14 +24,14 @@ def decode_photo(path: Path) -> tuple[np.ndarray, bool]:
         return _from_linear(*_decode_exr(path))
     with _opened(path) as image:
         if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
-            gray = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+            gray = (np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
             return _with_alpha(np.repeat(gray[..., None], 3, axis=-1), None)
         if image.mode == "F":
             gray = np.asarray(image)[..., None]
             return _from_linear(np.repeat(gray, 3, axis=-1), None)
         if image.has_transparency_data:
             return np.array(image.convert("RGBA")), True
-        return _with_alpha(np.asarray(image.convert("RGB")), None)
+        return np.array(image.convert("RGB").convert("RGBA")), False
 
 
 def decode_mask(path: Path) -> np.ndarray:
@@ -42,7 +42,8 @@ def decode_mask(path: Path) -> np.ndarray:
     """
     if path.suffix.lower() == ".exr":
         color, alpha = _decode_exr(path)
-        return _informative(alpha) > 0.5 if _informative(alpha) is not None else color.mean(axis=-1) > 0.5
+        informative = _informative(alpha)
+        return np.asarray((color.mean(axis=-1) if informative is None else informative) > 0.5)
     with _opened(path) as image:
         if image.has_transparency_data:
             alpha = np.asarray(image.convert("RGBA"))[..., 3]
@@ -84,26 +85,30 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _decode_exr(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Linear color [H, W, 3] float32 and alpha [H, W] float32 or None, of the display window of the first part."""
+    """Linear color [H, W, 3] float32 and alpha [H, W] float32 or None of the display window.
+
+    Of several layers the one without a name goes first, then the one called Combined, then the first that has colors.
+    """
+    layers: dict[str, dict[str, np.ndarray]] = {}
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
-            part = file.parts[0]
-            channels = {name: np.asarray(channel.pixels, dtype=np.float32) for name, channel in part.channels.items()}
-            window, display = part.header["dataWindow"], part.header["displayWindow"]
+            for part in file.parts:
+                window, display = part.header["dataWindow"], part.header["displayWindow"]
+                for name, channel in part.channels.items():
+                    layer, _, letter = name.rpartition(".")
+                    plane = _windowed(np.asarray(channel.pixels, dtype=np.float32), window, display)
+                    layers.setdefault(layer, {}).setdefault(letter.upper(), plane)
     except Exception as error:  # the package raises plain RuntimeErrors, and TypeErrors on some broken files
         raise UserError(
             "the image is damaged or not OpenEXR", str(path), found=str(error), remedy="Export it again."
         ) from error
-    named = {name.rsplit(".", 1)[-1].upper(): pixels for name, pixels in reversed(channels.items())}
-    planes = [named.get(letter) for letter in "RGB"]
-    if any(plane is None for plane in planes):
-        gray = named.get("Y", next(iter(channels.values()), None))
-        planes = [gray] * 3
-    if any(plane is None for plane in planes):
-        raise UserError("the image has no color", str(path), "channels R, G, B or Y", ", ".join(channels) or "none")
-    color = np.stack([_windowed(plane, window, display) for plane in planes if plane is not None], axis=-1)
-    alpha = None if "A" not in named else _windowed(named["A"], window, display)
-    return color, alpha
+    for letters in ("RGB", "Y", "V"):
+        colored = [layer for layer, planes in layers.items() if all(letter in planes for letter in letters)]
+        if colored:
+            chosen = layers[min(colored, key=lambda layer: (layer != "", not layer.endswith("Combined")))]
+            color = np.stack([chosen[letters[index % len(letters)]] for index in range(3)], axis=-1)
+            return color, chosen.get("A")
+    raise UserError("the image has no color", str(path), "channels R, G, B or Y", ", ".join(layers) or "none")
 
 
 def _windowed(plane: np.ndarray, window: tuple, display: tuple) -> np.ndarray:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
-from backend.errors import UserError
+from ..errors import UserError
+
+_LARGEST = sys.float_info.max
 
 
 def read_json(path: Path) -> Any:
@@ -23,7 +25,9 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         found = "an empty file" if not text.strip() else f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise UserError("broken JSON", str(path), "a capture", found, "Write the file again.") from error
+        raise UserError("broken JSON", str(path), found=found) from error
+    except RecursionError as error:
+        raise UserError("broken JSON", str(path), found="brackets nested too deep") from error
 
 
 def describe(value: Any) -> str:
@@ -42,7 +46,7 @@ def number(data: dict[str, Any], key: str, where: str) -> float | None:
     value = data.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
         raise UserError(f'"{key}" is wrong', where, "a finite number", describe(value))
     return float(value)
 

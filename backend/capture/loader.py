@@ -12,13 +12,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from backend.capture.checks import enumerated, fitted_camera
-from backend.capture.distortion import sampling_grid
-from backend.capture.image_header import read_image_header
-from backend.capture.masks import MaskSource, decode_view, masked_views
-from backend.capture.model import Camera, View
-from backend.capture.resample import shrunk
-from backend.errors import UserError
+from ..errors import UserError
+from .checks import enumerated, fitted_camera
+from .distortion import sampling_grid
+from .image_header import read_image_header
+from .masks import MaskSource, decode_view, masked_views
+from .model import Camera, View
+from .resample import shrunk
 
 
 @dataclass
@@ -103,7 +103,9 @@ def load_photos(
     cameras = [_loaded_camera(view, scale, max_size) for view in views]
     height, width = max(camera.height for camera in cameras), max(camera.width for camera in cameras)
     rgba = np.zeros((len(views), height, width, 4), np.uint8)
-    valid = np.zeros((len(views), height, width), bool)
+    every_pixel = all((camera.height, camera.width) == (height, width) for camera in cameras)
+    every_pixel = every_pixel and not any(view.camera.distorted for view in views)
+    valid = None if every_pixel else np.zeros((len(views), height, width), bool)
     sources: list[MaskSource] = ["none"] * len(views)
     coverages = [1.0] * len(views)
     with ThreadPoolExecutor(threads or max(2, min(8, os.cpu_count() or 2))) as pool:
@@ -114,7 +116,8 @@ def load_photos(
                 loaded = future.result()
                 rows, columns = loaded.rgba.shape[:2]
                 rgba[index, :rows, :columns] = loaded.rgba
-                valid[index, :rows, :columns] = True if loaded.valid is None else loaded.valid
+                if valid is not None:
+                    valid[index, :rows, :columns] = True if loaded.valid is None else loaded.valid
                 sources[index], coverages[index] = loaded.source, loaded.coverage
                 del future, loaded  # so that only the pictures being worked on are held
                 if progress is not None:
@@ -126,7 +129,7 @@ def load_photos(
     return Photos(
         names=tuple(view.name for view in views),
         rgba=torch.from_numpy(rgba).to(device),
-        valid=None if valid.all() else torch.from_numpy(valid).to(device),
+        valid=None if valid is None or valid.all() else torch.from_numpy(valid).to(device),
         intrinsics=torch.tensor([[c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=torch.float32, device=device),
         cam_to_world=torch.from_numpy(np.stack([view.cam_to_world for view in views])).to(device, torch.float32),
         sizes=torch.tensor([[camera.height, camera.width] for camera in cameras], dtype=torch.int32),
@@ -142,7 +145,7 @@ def _loaded_camera(view: View, scale: float, max_size: int | None) -> Camera:
     longer = max(header.width, header.height)
     if max_size is not None:
         scale = min(scale, max_size / longer)
-    camera = fitted_camera(view.camera, header.width, header.height, view.image)
+    camera = fitted_camera(view.camera, header.width, header.height, view.image, header.orientation)
     return camera.undistorted().resized(max(1, round(header.width * scale)), max(1, round(header.height * scale)))
 
 
@@ -168,13 +171,19 @@ def undistorted(rgba: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarra
     assert rgba.shape[:2] == (camera.height, camera.width)
     grid, valid = _normalized_grid(camera)
     pixels = torch.from_numpy(rgba).permute(2, 0, 1).to(torch.float32)  # [4, H, W]
-    pixels[:3] *= pixels[3:] / 255.0
+    opaque = bool(rgba[..., 3].min() == 255)
+    if opaque:
+        pixels = pixels[:3]
+    else:
+        pixels[:3] *= pixels[3:] / 255.0
     sampled = torch.nn.functional.grid_sample(
         pixels[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
     )[0]
-    sampled[:3] *= 255.0 / sampled[3:].clamp(min=1e-3)
-    result = (sampled + 0.5).clamp(0.0, 255.0).to(torch.uint8).permute(1, 2, 0).contiguous()
-    return result.numpy(), valid
+    if not opaque:
+        sampled[:3] *= 255.0 / sampled[3:].clamp(min=1e-3)
+    result = np.full_like(rgba, 255)
+    result[..., : len(sampled)] = sampled.add_(0.5).clamp_(0.0, 255.0).to(torch.uint8).permute(1, 2, 0).numpy()
+    return result, valid
 
 
 @lru_cache(maxsize=2)

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from backend.capture.image_file import decode_mask, decode_photo
-from backend.capture.model import View
-from backend.errors import UserError
+from ..errors import UserError
+from .image_file import decode_mask, decode_photo
+from .model import View
 
 MaskSource = Literal["alpha", "file", "none"]
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from backend.capture.capture_json import FILE_NAME, is_capture_json, read_capture_json
-from backend.capture.checks import hold_out
-from backend.capture.image_header import IMAGE_SUFFIXES
-from backend.capture.json_file import describe, read_json
-from backend.capture.model import Capture
-from backend.capture.transforms_json import is_transforms, read_transforms, split_files
-from backend.errors import UserError
+from ..errors import UserError
+from .capture_json import FILE_NAME, is_capture_json, read_capture_json
+from .checks import hold_out
+from .image_header import IMAGE_SUFFIXES
+from .json_file import describe, read_json
+from .model import Capture
+from .transforms_json import is_transforms, read_transforms, split_files
 
 
 def read_capture(path: Path, holdout: int = 0) -> Capture:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from backend.capture.checks import Notes, checked_views, enumerated, matrix, rigid_pose
-from backend.capture.image_header import IMAGE_SUFFIXES, read_image_header
-from backend.capture.json_file import describe, number, positive, read_json, text
-from backend.capture.model import SPLITS, Camera, Capture, View
-from backend.errors import UserError
+from ..errors import UserError
+from .checks import Notes, checked_views, enumerated, matrix, rigid_pose
+from .image_header import IMAGE_SUFFIXES, read_image_header
+from .json_file import describe, number, positive, read_json, text
+from .model import SPLITS, Camera, Capture, View
 
 FORMAT = "transforms.json"
 PINHOLE_MODELS = ("", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
