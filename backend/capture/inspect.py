@@ -94,9 +94,8 @@ class Inspection:
         lines.append(f"masks      {masks}")
         if self.center is not None:
             x, y, z = self.center
-            lines.append(
-                f"object     around ({x:.3g}, {y:.3g}, {z:.3g}), radius {self.radius:.3g}, by the {self.radius_from}"
-            )
+            place = f"around ({x:.3g}, {y:.3g}, {z:.3g}), radius {self.radius:.3g}"
+            lines.append(f"object     {place}, estimated from the {self.radius_from}")
         if self.bounds is not None:
             low, high = (", ".join(f"{value:.3g}" for value in corner) for corner in self.bounds)
             lines.append(f"region     ({low}) to ({high})")
@@ -140,8 +139,11 @@ def inspect(path: Path, holdout: int = 0, progress: Callable[[int, int], None] |
     masked = masked_views([shape.source for shape in shapes], [shape.coverage for shape in shapes])
     shown = [(view, shape) for view, shape, has in zip(views, shapes, masked, strict=True) if has]
     sources = Counter(shape.source if has else "none" for shape, has in zip(shapes, masked, strict=True))
-    center, radius, radius_from = _object(views, shown)
-    wrong += _wrong_masks(shown) + _wrong_poses(capture.views, shown, center)
+    whole = [(view, shape) for view, shape in shown if shape.border_covered <= CUT_OFF]
+    cut = [view.name for view, shape in shown if shape.border_covered > CUT_OFF]
+    notes = [f"the image's border cuts the object off in {count(len(cut), 'view')}: {enumerated(cut)}"] if cut else []
+    center, radius, radius_from = _object(views, whole if len(whole) >= 3 else shown)
+    wrong += _wrong_masks(shown) + _wrong_poses(capture.views, whole, center)
     parts = [shape.coverage for _, shape in shown]
     cameras = Counter(view.camera for view in capture.views)
     return Inspection(
@@ -160,7 +162,7 @@ def inspect(path: Path, holdout: int = 0, progress: Callable[[int, int], None] |
         bounds=None if capture.bounds is None else tuple(map(tuple, capture.bounds.tolist())),
         missing=_missing(capture, len(shown), len(views)),
         wrong=tuple(wrong),
-        warnings=capture.warnings,
+        warnings=(*capture.warnings, *notes),
     )
 
 
@@ -218,14 +220,11 @@ def _wrong_masks(shown: Sequence[tuple[View, _Silhouette]]) -> list[str]:
     lines = []
     empty = [view.name for view, shape in shown if shape.coverage == 0.0]
     full = [view.name for view, shape in shown if shape.coverage == 1.0]
-    cut = [view.name for view, shape in shown if shape.border_covered > CUT_OFF and shape.coverage < 1.0]
     if empty:
         what = "all masks are empty" if len(empty) == len(shown) else f"{count(len(empty), 'mask')} empty"
         lines.append(f"{what}: {enumerated(empty)}")
     if full:
         lines.append(f"{count(len(full), 'mask')} hiding nothing: {enumerated(full)}")
-    if cut:
-        lines.append(f"the object is cut off by the image's border in {count(len(cut), 'view')}: {enumerated(cut)}")
     inverted = [view.name for view, shape in shown if shape.border_covered > 0.9 and shape.coverage < 1.0]
     if 2 * len(inverted) > len(shown) > 0:
         lines.append("the masks seem to be inverted: white (or opaque) must be the object")
