@@ -18,6 +18,8 @@ from .blender import ensure_blender, run_environ
 from .console import Console
 from .errors import UserError
 
+# What the extension consists of: a list, so that job folders and other files in the work tree never get in.
+CONTENT = ("blender_manifest.toml", "__init__.py", "LICENSE", "README.md", "backend", "operators", "panels")
 BUILDER = "scripts/addons_core/bl_pkg/cli/blender_ext.py"
 
 
@@ -32,10 +34,12 @@ def package(out: Path, console: Console) -> list[Path]:
     builder = find_builder(console)
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    _run([*builder, "validate", str(root)])
     with tempfile.TemporaryDirectory(dir=out, prefix=".build-") as temporary:
-        built = Path(temporary)
-        _run([*builder, "build", "--source-dir", str(root), "--output-dir", str(built)])
+        source, built = Path(temporary) / "source", Path(temporary) / "built"
+        _copy_content(root, source)
+        built.mkdir()
+        _run([*builder, "validate", str(source)])
+        _run([*builder, "build", "--source-dir", str(source), "--output-dir", str(built)])
         archives = sorted(built.glob("*.zip"))
         if len(archives) != 1:
             raise UserError("the builder made no zip", where=str(root))
@@ -47,6 +51,16 @@ def package(out: Path, console: Console) -> list[Path]:
     if not index.is_file():
         raise UserError("the builder made no index.json", where=str(out))
     return [archive, index]
+
+
+def _copy_content(root: Path, target: Path) -> None:
+    target.mkdir()
+    for name in CONTENT:
+        path = root / name
+        if path.is_dir():
+            shutil.copytree(path, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.py[cod]", ".*"))
+        elif path.is_file():
+            shutil.copy2(path, target / name)
 
 
 def find_builder(console: Console) -> list[str]:
