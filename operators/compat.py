@@ -3,8 +3,6 @@
 
 import bpy
 
-RELATIVE_PATH: set[str] = {"PATH_SUPPORTS_BLEND_RELATIVE"}  # 4.5 and later: the '//' button on path properties
-
 
 def nodes_of(owner: "bpy.types.Material | bpy.types.World") -> bpy.types.NodeTree:
     """The owner's node tree, empty. 4.5 makes it on `use_nodes`; from 5.0 it is always there and setting warns."""

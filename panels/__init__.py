@@ -1,10 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an artist sees."""
 
+import bpy
+
+from . import properties
+from .preferences import UNRENDER_AP_preferences
+from .sidebar import UNRENDER_PT_import, UNRENDER_PT_job, UNRENDER_PT_reconstruct
+
+classes = (UNRENDER_AP_preferences, UNRENDER_PT_reconstruct, UNRENDER_PT_job, UNRENDER_PT_import)
+
 
 def register() -> None:
-    pass
+    properties.register()
+    for cls in classes:
+        bpy.utils.register_class(cls)
 
 
 def unregister() -> None:
-    pass
+    for cls in reversed(classes):
+        bpy.utils.unregister_class(cls)
+    properties.unregister()
