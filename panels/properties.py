@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the sidebar remembers in each scene."""
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, PointerProperty, StringProperty
+
+PRESET_ITEMS = (
+    ("draft", "Draft", "A few minutes even without a GPU: shape and colors to judge a capture by"),
+    ("standard", "Standard", "Some minutes on a GPU, an hour or more without: a good asset"),
+    ("high", "High", "Several times the cost of Standard: finer shape, larger textures"),
+)
+
+
+class UNRENDER_PG_scene(bpy.types.PropertyGroup):
+    """Settings of the next reconstruction, and where the last one is."""
+
+    capture: StringProperty(
+        name="Capture",
+        description="Folder of the photographs, with the cameras in capture.json or transforms.json",
+        subtype="DIR_PATH",
+        options={"PATH_SUPPORTS_BLEND_RELATIVE"},
+    )
+    preset: EnumProperty(name="Preset", description="How much time to spend", items=PRESET_ITEMS, default="standard")
+    output: StringProperty(
+        name="Output",
+        description="Folder of the job and its result. Empty: a new one beside the blend file, or as the preferences say",
+        subtype="DIR_PATH",
+        options={"PATH_SUPPORTS_BLEND_RELATIVE"},
+    )
+    import_when_finished: BoolProperty(
+        name="Import When Finished",
+        description="Import the result into this scene as soon as it is there, as one undo step",
+        default=True,
+    )
+    job_folder: StringProperty(
+        name="Job",
+        description="The job folder that this scene shows; it is found again when the file is opened",
+        subtype="DIR_PATH",
+        options={"HIDDEN"},
+    )
+
+
+def register() -> None:
+    bpy.utils.register_class(UNRENDER_PG_scene)
+    bpy.types.Scene.unrender = PointerProperty(type=UNRENDER_PG_scene)
+
+
+def unregister() -> None:
+    del bpy.types.Scene.unrender
+    bpy.utils.unregister_class(UNRENDER_PG_scene)
