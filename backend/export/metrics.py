@@ -122,8 +122,8 @@ def chamfer(
 def normal_error(normals: Array, truth: Array) -> float:
     """Mean angle in degrees between directions [P, 3] of any length."""
     a, b = np.asarray(normals, np.float64), np.asarray(truth, np.float64)
-    cosine = (a * b).sum(axis=-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1) + 1e-9)
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean())
+    # the arc tangent keeps small angles exact where the arc cosine rounds them to 0 or 0.001°
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(axis=-1))).mean())
 
 
 def best_scale(values: Array, truth: Array, weights: Array | None = None) -> Array:
