@@ -18,9 +18,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from backend.capture import View, read_capture  # noqa: E402
-from backend.capture.masks import decode_view  # noqa: E402
-from backend.capture.resample import shrunk  # noqa: E402
+from backend.capture import View, read_capture
+from backend.capture.masks import decode_view
+from backend.capture.resample import shrunk
 
 
 def main() -> None:
