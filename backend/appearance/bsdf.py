@@ -32,29 +32,21 @@ class PrefilteredLight(Protocol):
 
 @functools.cache
 def _lookup_table(device: torch.device) -> Tensor:
-    """[1, 7, R, M] float32: A, B, K = (1 − E)/E, E_avg, S with multiple scattering, t, effective roughness."""
+    """[1, 9, R, M] float32: A, B, K = (1 − E)/E, E_avg, S with multiple scattering, and for metal and dielectric
+    t and t, effective roughness twice."""
     tables = bsdf_tables()
     albedo = torch.from_numpy(tables.scale + tables.bias)
     missing = 1.0 / albedo - 1.0
     average = torch.from_numpy(tables.average)[:, None].expand_as(albedo).clamp_max(1.0)
     fms = DIELECTRIC_FSS * average / (1.0 - DIELECTRIC_FSS * (1.0 - average))
     dielectric = torch.from_numpy(tables.dielectric) * (1.0 + fms * missing)
-    # The roughness whose lobe at normal incidence is as wide, by the length of its mean direction.
-    lengths = torch.from_numpy(tables.lobe_length)
-    reference = lengths[:, -1].flip(0).contiguous()  # rising with falling roughness
-    reference = torch.cummax(reference, 0).values
-    roughness = torch.from_numpy(tables.roughness).flip(0)
-    upper = torch.searchsorted(reference, lengths.contiguous()).clamp(1, len(reference) - 1)
-    low, high = reference[upper - 1], reference[upper]
-    fraction = ((lengths - low) / (high - low).clamp_min(1e-9)).clamp(0.0, 1.0)
-    effective = roughness[upper - 1] + fraction * (roughness[upper] - roughness[upper - 1])
     channels = [torch.from_numpy(tables.scale), torch.from_numpy(tables.bias), missing, average, dielectric]
-    channels += [torch.from_numpy(tables.lobe_along_mirror), effective]
+    channels += [*torch.from_numpy(tables.along_mirror), *torch.from_numpy(tables.effective_roughness)]
     return torch.stack(channels)[None].float().to(device)
 
 
 def _look_up(mu: Tensor, roughness: Tensor) -> Tensor:
-    """Channels [7, P, 1] at μ, r [P, 1]; differentiable."""
+    """Channels [9, P, 1] at μ, r [P, 1]; differentiable."""
     grid = torch.cat((2.0 * mu.sqrt() - 1.0, 2.0 * roughness - 1.0), -1)[None, None]  # [1, 1, P, 2]
     table = _lookup_table(mu.device)
     return F.grid_sample(table, grid, padding_mode="border", align_corners=True)[0, :, 0, :, None]
@@ -93,7 +85,9 @@ def split_sum(
     """
     cos = (normal * view).sum(-1, keepdim=True)  # [P, 1]
     mu = cos.clamp(1e-4, 1.0)
-    scale, bias, missing, average, dielectric, along, width = _look_up(mu, roughness)  # [P, 1] each
+    channels = _look_up(mu, roughness)
+    scale, bias, missing, average, dielectric = channels[:5]  # [P, 1] each
+    along, width = torch.lerp(channels[6::2], channels[5::2], metallic)
     irradiance = environment.irradiance(normal) if diffuse_irradiance is None else diffuse_irradiance
     # n + t·(r − n) with r = 2 μ n − v
     direction = normal * (1.0 - along + 2.0 * along * mu) - along * view
@@ -133,7 +127,7 @@ def evaluate_bsdf(
     schlick = (1.0 - cos_d).pow(5)
     shape = torch.broadcast_shapes(mu.shape, roughness.shape)
     channels = _look_up(mu.expand(shape).reshape(-1, 1).clamp_max(1.0), roughness.expand(shape).reshape(-1, 1))
-    _, _, missing, average, albedo, _, _ = channels.reshape(7, *shape)
+    missing, average, albedo = channels[2:5].reshape(3, *shape)
     fms = DIELECTRIC_FSS * average / (1.0 - DIELECTRIC_FSS * (1.0 - average))
     metal = (base_color + (1.0 - base_color) * schlick) * metal_multiscatter(base_color, missing, average)
     dielectric = fresnel_dielectric(cos_d) * (1.0 + fms * missing)

@@ -7,7 +7,9 @@ GGX with height-correlated Smith shadowing (Heitz 2014) is integrated with sampl
     A(μ, r), B(μ, r)   Schlick scale and bias: albedo of the lobe with F = f0 + (1 − f0)(1 − v·h)^5 is f0·A + B
     E(μ, r) = A + B    albedo with F = 1;  E_avg(r) = 2 ∫ E μ dμ
     S(μ, r)            albedo with the exact dielectric Fresnel of IOR 1.5
-    m(μ, r)            mean direction of the lobe with F = 1: where it points and how wide it is
+    m(μ, r)            mean direction under lobe^1.5: where the lobe points and how wide it is, for metal (F = 1) and
+                       dielectric. The plain mean follows the tail too far from the peak; the power 1.5 gave the least
+                       error of split-sum shading under smooth skies and under a sun alike.
 """
 
 import functools
@@ -40,8 +42,8 @@ class BsdfTables:
     bias: Array  # [R, M] B
     dielectric: Array  # [R, M] S, single scattering
     average: Array  # [R] E_avg
-    lobe_along_mirror: Array  # [R, M] t: the lobe's mean direction is parallel to n + t·(r − n)
-    lobe_length: Array  # [R, M] |m|, length of the mean direction: 1 for a mirror
+    along_mirror: Array  # [2, R, M] t for metal, dielectric: the lobe points along n + t·(r − n), r the mirror direction
+    effective_roughness: Array  # [2, R, M] roughness whose lobe at normal incidence is as wide
 
 
 def fresnel_dielectric(cos_i: Tensor) -> Tensor:
@@ -53,7 +55,10 @@ def fresnel_dielectric(cos_i: Tensor) -> Tensor:
 
 
 def _integrate_lobe(mu: Tensor, roughness: Tensor, samples: int) -> tuple[Tensor, ...]:
-    """Integrals over visible normals for broadcastable mu, roughness [..., 1]; returns tensors [...]."""
+    """Integrals over visible normals for mu [1, M, 1] and roughness [R, 1, 1].
+
+    Returns E, B, S [R, M], and for metal and dielectric the moments [2, R, M] of lobe^1.5: mass, tangential, normal.
+    """
     alpha = roughness.square()
     # Golden-ratio lattice: unlike a product grid it has no rows for the horizon to fall between.
     index = torch.arange(samples, dtype=torch.float64)
@@ -86,10 +91,12 @@ def _integrate_lobe(mu: Tensor, roughness: Tensor, samples: int) -> tuple[Tensor
     weight = torch.where(above, (1.0 + lambda_v) / (1.0 + lambda_v + lambda_l), torch.zeros(()))  # G2 / G1
 
     schlick = (1.0 - cos_d) ** 5
-    total = weight.mean(-1)
-    bias = (weight * schlick).mean(-1)
-    dielectric = (weight * fresnel_dielectric(cos_d)).mean(-1)
-    return total, bias, dielectric, (weight * lx).mean(-1), (weight * lz).mean(-1)
+    fresnel = fresnel_dielectric(cos_d)
+    albedos = weight.mean(-1), (weight * schlick).mean(-1), (weight * fresnel).mean(-1)
+    lobe = alpha / ((1.0 - hz * hz) + alpha.square() * hz * hz) / (1.0 + lambda_v + lambda_l).sqrt()  # ∝ lobe^0.5
+    weights = torch.stack((weight * lobe, weight * lobe * fresnel.pow(1.5)))
+    moments = weights.mean(-1), (weights * lx).mean(-1), (weights * lz).mean(-1)
+    return *albedos, *moments
 
 
 def _smith_lambda(cos: Tensor, alpha: Tensor) -> Tensor:
@@ -103,18 +110,25 @@ def bsdf_tables() -> BsdfTables:
     x = torch.linspace(0.0, 1.0, SIZE_MU, dtype=torch.float64)
     mu = (x * x).clamp(1e-4, 1.0 - 1e-6)  # [M]
     roughness = torch.linspace(0.0, 1.0, SIZE_ROUGHNESS, dtype=torch.float64).clamp_min(MIN_ROUGHNESS)
-    total, bias, dielectric, mean_x, mean_z = _integrate_lobe(
-        mu.float()[None, :, None], roughness.float()[:, None, None], _SAMPLES
-    )
-    total, bias, dielectric, mean_x, mean_z = (t.double() for t in (total, bias, dielectric, mean_x, mean_z))
+    integrals = _integrate_lobe(mu.float()[None, :, None], roughness.float()[:, None, None], _SAMPLES)
+    total, bias, dielectric, mass, mean_x, mean_z = (t.double() for t in integrals)
     # E_avg by the trapezoid rule on the quadratic grid, dμ = 2 x dx.
     average = torch.trapezoid(2.0 * total * mu * 2.0 * x, x, dim=-1)
     # m = a·n + b·r with r = (−sin_v, μ): b from the tangential part, then a; t = b / (a + b).
-    sin_v = (1.0 - mu * mu).sqrt()
-    b = -mean_x / sin_v
+    b = -mean_x / (1.0 - mu * mu).sqrt()
     a = mean_z - b * mu
     along = b / (a + b)
-    along[:, -1] = along[:, -2]  # n and r coincide at normal incidence; take the limit
-    length = (mean_x.square() + mean_z.square()).sqrt() / total
-    arrays = (mu, roughness, total - bias, bias, dielectric, average, along, length)
+    along[..., -1] = along[..., -2]  # n and r coincide at normal incidence; take the limit
+    effective = _effective_roughness((mean_x.square() + mean_z.square()).sqrt() / mass, roughness)
+    arrays = (mu, roughness, total - bias, bias, dielectric, average, along, effective)
     return BsdfTables(*(t.numpy() for t in arrays))
+
+
+def _effective_roughness(lengths: Tensor, roughness: Tensor) -> Tensor:
+    """Roughness at which the metal lobe at normal incidence has the mean directions' lengths [2, R, M]."""
+    reference = torch.cummax(lengths[0, :, -1].flip(0), 0).values  # the smoother the longer
+    ladder = roughness.flip(0)
+    upper = torch.searchsorted(reference, lengths.contiguous()).clamp(1, len(reference) - 1)
+    low, high = reference[upper - 1], reference[upper]
+    fraction = ((lengths - low) / (high - low).clamp_min(1e-9)).clamp(0.0, 1.0)
+    return ladder[upper - 1] + fraction * (ladder[upper] - ladder[upper - 1])
