@@ -17,7 +17,9 @@ from backend.kernels.rasterize import add_corner_gradient, cross2, pixel_to_ndc,
 wp.set_module_options({**bridge.MODULE_OPTIONS, "fuse_fp": False})
 
 #: Triangles a walk may cross between two pixel centers.
-MAX_STEPS = wp.constant(32)
+MAX_STEPS = wp.constant(128)
+ONE_SURFACE = wp.constant(-1)
+HIDDEN = wp.constant(-2)
 
 
 @wp.func
@@ -54,16 +56,19 @@ def find_edge(
     start: wp.vec2,
     end: wp.vec2,
 ) -> wp.int32:
-    """Silhouette edge met on the way from `start` in triangle `owner` to `end` in `other`: 3 triangle + edge, or -1."""
+    """Silhouette edge met on the way from `start` in triangle `owner` to `end` in `other`, as 3 triangle + edge.
+
+    ONE_SURFACE if both are visible parts of one surface, HIDDEN if the owner's surface goes on below the other.
+    """
     current = int(owner)
-    found = int(-1)
+    found = ONE_SURFACE
     e_start = edges_at(clip, view, triangles[current], start)
     side = wp.sign(e_start[3])
     for _step in range(MAX_STEPS):
         e_end = edges_at(clip, view, triangles[current], end)
         # leave through the edge whose line is crossed outwards first
-        best = float(1.0)
-        edge = int(-1)
+        best = wp.float32(1.0)
+        edge = wp.int32(-1)
         for k in range(3):
             inside = side * e_start[k]
             outside = side * e_end[k]
@@ -73,15 +78,16 @@ def find_edge(
                     best = t
                     edge = k
         if edge < 0:
-            break  # the end lies in this triangle: something nearer hides it there
-        following = int(-1)
+            found = HIDDEN  # the end lies in this triangle
+            break
+        following = wp.int32(-1)
         if neighbors.shape[0] > 0:
             following = neighbors[current][edge]
         if following >= 0:
             e_start = edges_at(clip, view, triangles[following], start)
             if e_start[3] * side > 0.0:
                 if following == other:
-                    break  # one surface from center to center
+                    break
                 current = following
                 continue
         found = 3 * current + edge
@@ -105,14 +111,17 @@ def _find_edges(
     width: wp.int32,
     edges: wp.array2d(dtype=wp.int32),
 ):
-    """edges[p, axis] of the pair (p, the pixel to its right or below): 2 (3 triangle + edge) + (the second owns), or -1."""
+    """edges[p, axis] of the pixel p and its right (0) or lower (1) neighbor: 2 (3 triangle + edge) + (the second owns).
+
+    -1 where nothing is blended.
+    """
     p = wp.tid()
     i = (p / width) % height
     j = p % width
     view = p / (height * width)
     id0 = triangle_ids[p]
     for axis in range(2):
-        code = int(-1)
+        code = wp.int32(-1)
         q = p + 1
         valid = j + 1 < width
         if axis == 1:
@@ -127,11 +136,17 @@ def _find_edges(
                 if id0 >= 0 and id1 >= 0:
                     depth0 = depth_at(clip, view, triangles[id0], center0)
                     second = depth_at(clip, view, triangles[id1], center1) < depth0
-                edge = int(-1)
-                if second:
-                    edge = find_edge(clip, triangles, neighbors, view, id1, id0, center1, center0)
-                else:
+                edge = HIDDEN
+                if not second:
                     edge = find_edge(clip, triangles, neighbors, view, id0, id1, center0, center1)
+                    second = edge == HIDDEN and id1 >= 0
+                    if second:
+                        edge = find_edge(clip, triangles, neighbors, view, id1, id0, center1, center0)
+                else:
+                    edge = find_edge(clip, triangles, neighbors, view, id1, id0, center1, center0)
+                    if edge == HIDDEN and id0 >= 0:
+                        second = False
+                        edge = find_edge(clip, triangles, neighbors, view, id0, id1, center0, center1)
                 if edge >= 0:
                     corners = triangles[edge / 3]
                     k = edge % 3
@@ -262,7 +277,7 @@ def _blend_backward(
             target = owner
             if d > 0.0:
                 target = other
-            grad_d = float(0.0)
+            grad_d = wp.float32(0.0)
             for c in range(image.shape[1]):
                 g = grad_result[target, c]
                 if g != 0.0:
@@ -309,7 +324,7 @@ def build_neighbors(triangles: torch.Tensor) -> torch.Tensor:
 
 class _Antialias(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, image, clip, triangles, triangle_ids, neighbors):  # type: ignore[no-untyped-def]
+    def forward(ctx, image, clip, triangles, triangle_ids, neighbors):
         views, height, width, channels = image.shape
         device = image.device
         edges = torch.empty((views * height * width, 2), dtype=torch.int32, device=device)
@@ -327,7 +342,7 @@ class _Antialias(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx, grad_result):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad_result):
         image, clip, triangles, edges = ctx.saved_tensors
         _, height, width, channels = image.shape
         grad_result = grad_result.contiguous()

@@ -89,7 +89,10 @@ def launch(
     device: torch.device | None = None,
     block_dim: int = 256,
 ) -> None:
-    """Run a kernel on torch's current stream of `device` (default: CPU). Asynchronous on CUDA, finished on return on CPU."""
+    """Run a kernel on torch's current stream of `device` (default: CPU).
+
+    Asynchronous on CUDA, finished on return on the CPU, where it runs on one core (see `launch_range`).
+    """
     device = device or torch.device("cpu")
     stream = _stream(device) if device.type == "cuda" else None
     wp.launch(

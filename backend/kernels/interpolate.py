@@ -25,7 +25,7 @@ def _interpolate(
     channels = values.shape[1]
     if t < 0:
         for c in range(channels):
-            values[p, c] = float(0.0)
+            values[p, c] = wp.float32(0.0)
         return
     corners = triangles[t]
     first = (p / pixels_per_view) * rows_per_view
@@ -55,8 +55,8 @@ def _interpolate_backward(
     p = wp.tid()
     t = triangle_ids[p]
     channels = grad_values.shape[1]
-    g0 = float(0.0)
-    g1 = float(0.0)
+    g0 = wp.float32(0.0)
+    g1 = wp.float32(0.0)
     if t >= 0:
         corners = triangles[t]
         first = (p / pixels_per_view) * rows_per_view
@@ -84,7 +84,7 @@ def _interpolate_backward(
 
 class _Interpolate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, attributes, triangles, triangle_ids, weights):  # type: ignore[no-untyped-def]
+    def forward(ctx, attributes, triangles, triangle_ids, weights):
         ctx.save_for_backward(attributes, triangles, triangle_ids, weights)
         channels = attributes.shape[-1]
         values = torch.empty((*triangle_ids.shape, channels), dtype=torch.float32, device=attributes.device)
@@ -95,7 +95,7 @@ class _Interpolate(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx, grad_values):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad_values):
         attributes, triangles, triangle_ids, weights = ctx.saved_tensors
         channels, device = attributes.shape[-1], attributes.device
         contiguous = torch.contiguous_format

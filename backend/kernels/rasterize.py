@@ -94,7 +94,7 @@ def grow_by_crossing(bounds: wp.vec4, a: wp.vec4, b: wp.vec4) -> wp.vec4:
 @wp.func
 def pixel_bounds(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4, height: wp.int32, width: wp.int32) -> wp.vec4i:
     """First and last column, first and last row of pixel centers the triangle can cover (first > last: none)."""
-    big = float(1.0e30)
+    big = wp.float32(1.0e30)
     bounds = wp.vec4(big, -big, big, -big)  # min x, max x, min y, max y in normalized device coordinates
     if v0[3] > W_EPSILON:
         bounds = grow(bounds, v0[0] / v0[3], v0[1] / v0[3])
@@ -210,7 +210,7 @@ def _draw_tiles(
     tiles = count & wp.int64(0x3FFFFFFFF)
     slots = wp.min(wp.int32(count >> wp.int64(34)), queue_item.shape[0])
     while tile < tiles:
-        low = int(0)
+        low = wp.int32(0)
         high = int(slots)
         while high - low > 1:
             middle = (low + high) / 2
@@ -378,7 +378,7 @@ def rasterize(clip: torch.Tensor, triangles: torch.Tensor, resolution: tuple[int
 
 class _Barycentrics(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, clip, triangles, triangle_ids, pixels, resolution, with_derivatives):  # type: ignore[no-untyped-def]
+    def forward(ctx, clip, triangles, triangle_ids, pixels, resolution, with_derivatives):
         height, width = resolution
         ctx.resolution = resolution
         ctx.save_for_backward(clip, triangles, triangle_ids, pixels)
@@ -393,7 +393,7 @@ class _Barycentrics(torch.autograd.Function):
         return weights, derivatives
 
     @staticmethod
-    def backward(ctx, grad_weights, _):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad_weights, _):
         clip, triangles, triangle_ids, pixels = ctx.saved_tensors
         grad_clip = torch.zeros_like(clip, memory_format=torch.contiguous_format)
         if triangle_ids.numel() > 0:
