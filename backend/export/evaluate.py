@@ -209,10 +209,19 @@ def on_white(color: FloatArray, alpha: FloatArray) -> FloatArray:
 
 
 def save_comparison(path: Path, photo: Photo, rendered: Rendered) -> None:
-    """Write photograph | render | absolute difference, all on white, as one PNG."""
+    """Write photograph | render | absolute difference, all on white, as one PNG. Raises UserError where it cannot."""
     truth, image = on_white_pair(photo, rendered)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(quantize(np.concatenate([truth, image, np.abs(image - truth)], axis=1))).save(path)
+    picture = Image.fromarray(quantize(np.concatenate([truth, image, np.abs(image - truth)], axis=1)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    except OSError as error:
+        raise UserError(
+            what="cannot write the comparison",
+            where=str(path),
+            expected="a writable folder on a disk with space left",
+            found=error.strerror or str(error),
+        ) from error
 
 
 def _own_renderer(asset: Asset, device: str) -> Renderer:

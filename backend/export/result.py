@@ -44,6 +44,10 @@ CAMERA_CONVENTION = (
     "cam_to_world: 4x4, row-major, OpenGL axes (x right, y up, looking along -z), Z-up world; "
     "fx fy cx cy: pixels, origin at the top left corner of the image, pixel centers at +0.5"
 )
+RIGHTS = (
+    "The rights in this asset are those in the photographs it was made from; "
+    "the licence of Unrender, GPL-3.0-or-later, does not extend to it."
+)
 PACKAGES = ("torch", "warp-lang", "numpy", "pillow", "OpenEXR", "xatlas", "trimesh", "scipy", "nvdiffrast")
 
 
@@ -59,7 +63,8 @@ def write_result(
     Everything goes into a hidden folder beside `folder`, which takes its place only when complete: a reader sees the
     old result or the new one. What an earlier crash left behind is put back or removed first.
     `cameras` are the refined views. To `report` come, where it does not have them: "inputs" (SHA-256 of every image),
-    "versions", "asset" (counts), "provenance". Its "copyright" and "provenance" also go into asset.glb.
+    "versions", "asset" (counts), and to its "provenance" the tool, the date and the rights. "copyright" and
+    "provenance" also go into asset.glb.
 
     Raises UserError where the folder cannot be written or the disk is full; an existing result then stays as it was.
     """
@@ -234,18 +239,23 @@ def _fill(
             "texture": list(asset.base_color.shape[:2]),
             "environment": list(asset.environment.shape[:2]),
         },
-        "provenance": {"tool": generator, "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
     } | dict(report)
+    given = report.get("provenance", {})
+    report["provenance"] = {
+        "tool": generator,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "photographs": len(cameras),
+        "rights": RIGHTS,
+    } | (dict(given) if isinstance(given, Mapping) else {"note": given})
     if "inputs" not in report:
         report["inputs"] = hash_inputs(cameras, root)
     textures = encode_textures(asset)
-    provenance = report["provenance"]
     file = encode_glb(
         asset,
         textures,
         generator=generator,
         copyright=str(report.get("copyright", "")),
-        provenance=_plain(provenance if isinstance(provenance, Mapping) else {"provenance": provenance}),
+        provenance=_plain(report["provenance"]),
     )
     (folder / ASSET).write_bytes(file)
     (folder / "textures").mkdir()

@@ -17,6 +17,9 @@ FACES = (
     ((0, 0, -1), (-1, 0, 0), (0, 1, 0)),
 )
 
+TILT = np.array([0.36, -0.48, 0.8], np.float32)
+"""What the cube's normal map says everywhere: towards +u, away from +v."""
+
 
 def cube(texture: int = 96, center: tuple[float, float, float] = (0.3, -0.2, 0.5), tangents: bool = False) -> Asset:
     """A cube of edge 2 with flat faces; the faces take the tiles of a 3 × 2 atlas, from the bottom left."""
@@ -41,7 +44,7 @@ def cube(texture: int = 96, center: tuple[float, float, float] = (0.3, -0.2, 0.5
         base_color=checker(texture),
         roughness=np.linspace(0.2, 0.9, texture, dtype=np.float32)[None].repeat(texture, 0),
         metallic=(np.arange(texture) >= texture // 2).astype(np.float32)[:, None].repeat(texture, 1),
-        normal_map=np.tile(np.array([0, 0, 1], np.float32), (texture, texture, 1)),
+        normal_map=np.tile(TILT, (texture, texture, 1)),
         environment=compass(),
         tangents=np.array(frames, np.float32) if tangents else None,
         name="Cube",

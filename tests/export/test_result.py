@@ -99,7 +99,9 @@ def test_provenance_reaches_the_mesh(tmp_path: Path):
     report = {"copyright": "2026 A. Artist", "provenance": {"capture": "CC0"}}
     folder = result.write_result(tmp_path / "result", cube(), [], report)
     file = (folder / "asset.glb").read_bytes()
-    assert b'"copyright":"2026 A. Artist"' in file and b'"extras":{"capture":"CC0"}' in file
+    assert b'"copyright":"2026 A. Artist"' in file and b'"capture":"CC0"' in file
+    provenance = result.read_report(folder)["provenance"]
+    assert provenance["capture"] == "CC0" and provenance["tool"].startswith("Unrender") and provenance["rights"]
 
 
 def test_read_result(tmp_path: Path):
