@@ -30,7 +30,6 @@ from .scene_bounds import (
 )
 
 FEW_VIEWS = 20  # below this, published reconstructions fall off quickly
-MASK_SIZE = 256  # pixels of the longer side at which silhouettes are measured
 CUT_OFF = 0.02  # of the image's border covered by the mask
 DISAGREEMENT = 0.15  # of the image's longer side, between the object's center and its mask's
 
@@ -114,7 +113,7 @@ class _Silhouette:
     border: np.ndarray
     """[P, 2] pixel positions of its outline."""
     middle: np.ndarray | None
-    """[2] its center of area."""
+    """[2] the middle of its bounding box."""
 
 
 def inspect(path: Path, holdout: int = 0, progress: Callable[[int, int], None] | None = None) -> Inspection:
@@ -174,12 +173,9 @@ def _measured(view: View) -> _Silhouette | UserError:
     mask = rgba[..., 3] > 127
     coverage = float(mask.mean())
     edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    step = max(1, max(mask.shape) // MASK_SIZE)
-    rows, columns = np.nonzero(mask[::step, ::step])
-    middle = None
-    if rows.size:
-        middle = (np.array([columns.mean(), rows.mean()]) + 0.5) * step
-    return _Silhouette(source, coverage, float(edge.mean()), sampled_border(view.camera, mask), middle)
+    border = sampled_border(view.camera, mask)
+    middle = 0.5 * (border.min(axis=0) + border.max(axis=0)) if len(border) else None
+    return _Silhouette(source, coverage, float(edge.mean()), border, middle)
 
 
 def _object(

@@ -22,46 +22,52 @@ def shrunk(
     if (height, width) == rgba.shape[:2]:
         return rgba, valid
     assert height <= rgba.shape[0] and width <= rgba.shape[1]
-    premultiplied = rgba.astype(np.float32)
     opaque = bool(rgba[..., 3].min() == 255)
-    if opaque:
-        premultiplied = premultiplied[..., :3]
-    else:
-        premultiplied[..., :3] *= premultiplied[..., 3:] * (1.0 / 255.0)
-    mean = box_filtered(premultiplied, width, height)
-    result = np.full((height, width, 4), 255, np.uint8)
+    # planes, because runs of one channel are three times as fast
+    planes = np.ascontiguousarray(rgba[..., : 3 if opaque else 4].transpose(2, 0, 1)).astype(np.float32)
     if not opaque:
-        result[..., 3] = mean[..., 3] + 0.5
-        mean[..., :3] *= 255.0 / np.maximum(mean[..., 3:], 1e-3)
-    result[..., :3] = np.minimum(mean[..., :3] + 0.5, 255.0)
+        planes[:3] *= planes[3]
+    planes = box_filtered(planes, width, height)
+    if not opaque:
+        planes[:3] /= np.maximum(planes[3], 1e-3)
+    planes += 0.5
+    np.minimum(planes, 255.0, out=planes)
+    result = np.full((height, width, 4), 255, np.uint8)
+    result[..., : len(planes)] = planes.transpose(1, 2, 0)
     if valid is not None:
-        valid = box_filtered(valid.astype(np.float32)[..., None], width, height)[..., 0] > 0.999
+        valid = box_filtered(valid.astype(np.float32)[None], width, height)[0] > 0.999
     return result, valid
 
 
-def box_filtered(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Area means of [H, W, C] float32 at height × width, neither larger than before."""
-    return _along_rows(_along_rows(image, height).transpose(1, 0, 2), width).transpose(1, 0, 2)
+def box_filtered(planes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Area means of [C, H, W] float32 at height × width, neither larger than before."""
+    return _along(_along(planes, height, 1), width, 2)
 
 
-def _along_rows(image: np.ndarray, size: int) -> np.ndarray:
-    """Area means along axis 0: new row i covers [i, i + 1)·old/size of the old rows, the outer two in part."""
-    old = image.shape[0]
-    if old % size == 0:  # whole pixels: no weights, no copies
+def _along(planes: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Area means along one axis: new line i covers [i, i + 1)·old/size of the old ones, the outer two in part."""
+    old = planes.shape[axis]
+    if old % size == 0:  # whole lines need no weights
         taps = old // size
-        result = image[::taps].copy()
-        for tap in range(1, taps):
-            result += image[tap::taps]
+        lines = [planes[:, tap::taps] if axis == 1 else planes[:, :, tap::taps] for tap in range(taps)]
+        result = lines[0].copy()
+        for line in lines[1:]:
+            result += line
         result *= np.float32(1.0 / taps)
         return result
     step = old / size
     edges = np.arange(size + 1) * step
     first = np.floor(edges[:-1] + 1e-9).astype(np.int64)
-    result = np.zeros((size, *image.shape[1:]), np.float32)
+    shape = [1, 1, 1]
+    shape[axis] = size
+    total: np.ndarray | None = None
     for tap in range(math.ceil(step) + 1):
-        row = first + tap
-        overlap = np.minimum(row + 1, edges[1:]) - np.maximum(row, edges[:-1])
-        weight = np.clip(overlap, 0.0, None).astype(np.float32) / np.float32(step)
+        line = first + tap
+        overlap = np.minimum(line + 1, edges[1:]) - np.maximum(line, edges[:-1])
+        weight = (np.clip(overlap, 0.0, None) / step).astype(np.float32)
         if weight.max() > 1e-6:
-            result += weight[:, None, None] * image[np.minimum(row, old - 1)]
-    return result
+            part = planes.take(np.minimum(line, old - 1), axis)
+            part *= weight.reshape(shape)
+            total = part if total is None else np.add(total, part, out=total)
+    assert total is not None
+    return total
