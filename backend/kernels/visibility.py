@@ -6,6 +6,8 @@ surface a ray starts from are the caller's: `t_min`, or the offset along the nor
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, no_type_check
 
 import torch
@@ -17,6 +19,8 @@ wp.set_module_options(MODULE_OPTIONS)
 
 # float32 has no larger finite number; the hierarchy's slab test wants finite bounds
 _FAR = 3.0e38
+# below this many rays starting the threads costs more than it saves
+_RAYS_A_THREAD = 20000
 
 
 class Occluder:
@@ -56,7 +60,7 @@ class Occluder:
         origins, directions = self._check(origins, directions)
         hits = torch.zeros(origins.shape[0], dtype=torch.bool, device=self.device)
         if self._mesh is not None and origins.shape[0] > 0:
-            launch(
+            _launch(
                 ray_any_hit,
                 origins.shape[0],
                 [self._mesh.id, as_warp(origins, wp.vec3), as_warp(directions, wp.vec3), t_min, min(t_max, _FAR)],
@@ -76,7 +80,7 @@ class Occluder:
         triangles = torch.full((origins.shape[0],), -1, dtype=torch.int32, device=self.device)
         distances = torch.full((origins.shape[0],), math.inf, device=self.device)
         if self._mesh is not None and origins.shape[0] > 0:
-            launch(
+            _launch(
                 ray_closest_hit,
                 origins.shape[0],
                 [self._mesh.id, as_warp(origins, wp.vec3), as_warp(directions, wp.vec3), t_min, min(t_max, _FAR)],
@@ -131,7 +135,7 @@ def _trace_vertices(
     assert points.shape == normals.shape
     points, normals, directions = points.contiguous(), normals.contiguous(), directions.contiguous()
     if occluder._mesh is not None and hits.numel() > 0:
-        launch(
+        _launch(
             kernel,
             hits.numel(),
             [occluder._mesh.id, as_warp(points, wp.vec3), as_warp(normals, wp.vec3), as_warp(directions, wp.vec3)]
@@ -147,9 +151,33 @@ def _current_stream(device: torch.device) -> Any:
     return wp.ScopedStream(stream, sync_enter=False)
 
 
+@cache
+def _load(device: torch.device) -> None:
+    """Compile before several threads ask for it at once."""
+    wp.load_module(__name__, device=str(device))
+
+
+def _launch(kernel: Any, rays: int, inputs: list[Any], outputs: list[Any], device: torch.device) -> None:
+    """Launch over all rays; on the CPU as ranges on torch's number of threads, since rays share nothing they write and
+    Warp, which runs a launch on one core, lets go of Python's lock."""
+    threads = min(torch.get_num_threads(), rays // _RAYS_A_THREAD) if device.type == "cpu" else 1
+    if threads <= 1:
+        launch(kernel, rays, [0, *inputs], outputs, device)
+        return
+    _load(device)
+    starts = [rays * thread // threads for thread in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        for job in [
+            pool.submit(launch, kernel, end - start, [start, *inputs], outputs, device)
+            for start, end in zip(starts, starts[1:])
+        ]:
+            job.result()
+
+
 @wp.kernel
 @no_type_check
 def ray_any_hit(
+    first: int,
     mesh: wp.uint64,
     origins: wp.array(dtype=wp.vec3),
     directions: wp.array(dtype=wp.vec3),
@@ -157,7 +185,7 @@ def ray_any_hit(
     t_max: float,
     hits: wp.array(dtype=wp.bool),
 ):
-    ray = wp.tid()
+    ray = first + wp.tid()
     direction = directions[ray]
     hits[ray] = wp.mesh_query_ray_anyhit(mesh, origins[ray] + t_min * direction, direction, t_max - t_min)
 
@@ -165,6 +193,7 @@ def ray_any_hit(
 @wp.kernel
 @no_type_check
 def ray_closest_hit(
+    first: int,
     mesh: wp.uint64,
     origins: wp.array(dtype=wp.vec3),
     directions: wp.array(dtype=wp.vec3),
@@ -173,7 +202,7 @@ def ray_closest_hit(
     triangles: wp.array(dtype=wp.int32),
     distances: wp.array(dtype=wp.float32),
 ):
-    ray = wp.tid()
+    ray = first + wp.tid()
     direction = directions[ray]
     hit = wp.mesh_query_ray(mesh, origins[ray] + t_min * direction, direction, t_max - t_min)
     if hit.result:
@@ -187,6 +216,7 @@ def ray_closest_hit(
 @wp.kernel
 @no_type_check
 def vertex_closest_hit(
+    first: int,
     mesh: wp.uint64,
     points: wp.array(dtype=wp.vec3),
     normals: wp.array(dtype=wp.vec3),
@@ -196,7 +226,7 @@ def vertex_closest_hit(
     offset: float,
     hits: wp.array(dtype=wp.int32),
 ):
-    thread = wp.tid()
+    thread = first + wp.tid()
     k = thread // point_count
     point = thread - k * point_count
     normal = normals[point]
@@ -209,6 +239,7 @@ def vertex_closest_hit(
 @wp.kernel
 @no_type_check
 def vertex_any_hit(
+    first: int,
     mesh: wp.uint64,
     points: wp.array(dtype=wp.vec3),
     normals: wp.array(dtype=wp.vec3),
@@ -218,7 +249,7 @@ def vertex_any_hit(
     offset: float,
     hits: wp.array(dtype=wp.bool),
 ):
-    thread = wp.tid()
+    thread = first + wp.tid()
     k = thread // point_count
     point = thread - k * point_count
     normal = normals[point]

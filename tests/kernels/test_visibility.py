@@ -143,3 +143,19 @@ def test_a_convex_mesh_does_not_shadow_itself(device: str) -> None:
     # from inside every direction above the (inward) horizon ends at a wall
     inside = vertex_occlusion(occluder, centers, -normals.to(device), directions.to(device), 1e-3)
     assert torch.equal(inside.cpu(), -normals @ directions.t() > 0)
+
+
+def test_threads_do_not_change_the_answer() -> None:
+    vertices, triangles = _soup()
+    points = torch.randn(2000, 3, generator=torch.Generator().manual_seed(8))
+    normals, directions = F.normalize(-points, dim=1), F.normalize(_rays(64)[1], dim=1)
+    occluder = Occluder(vertices, triangles)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = vertex_visibility(occluder, points, normals, directions, 0.01)
+        torch.set_num_threads(5)
+        together = vertex_visibility(occluder, points, normals, directions, 0.01)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone, together) and bool((alone >= 0).any())
