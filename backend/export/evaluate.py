@@ -77,7 +77,7 @@ def evaluate(
     started = time.perf_counter()
     views = choose_views(capture, split, max_views)
     asset = read_result(result)
-    renderer = (make_renderer or _own_renderer)(asset, device)
+    renderer = (make_renderer or default_renderer)(asset, device)
     lpips, why_no_lpips = metrics.load_lpips(device)
     notes = [f"lpips: {why_no_lpips}"] if lpips is None else []
 
@@ -224,7 +224,8 @@ def save_comparison(path: Path, photo: Photo, rendered: Rendered) -> None:
         ) from error
 
 
-def _own_renderer(asset: Asset, device: str) -> Renderer:
+def default_renderer(asset: Asset, device: str) -> Renderer:
+    """The backend's own; kernels are loaded no earlier than this."""
     from backend.appearance.renderer import AssetRenderer
 
     return AssetRenderer(asset, device)

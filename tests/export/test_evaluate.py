@@ -22,6 +22,7 @@ from backend.export import evaluate as evaluation
 from backend.export.asset import Asset
 from backend.export.evaluate import evaluate
 from backend.export.result import write_result
+from backend.export.summary import summarize
 from backend.export.textures import write_exr
 
 from .shapes import compass, cube
@@ -221,3 +222,16 @@ def test_undistorted_borders_are_left_out():
     photo = evaluation.Photo(view, np.concatenate([0 * white, white[..., :1]], axis=-1), True, valid)
     truth, image = evaluation.on_white_pair(photo, {"color": 0.5 * white, "alpha": white[..., :1]})
     assert truth[0, 1].tolist() == image[0, 1].tolist() == [1, 1, 1] and truth[0, 0].tolist() == [0, 0, 0]
+
+
+def test_summary_shows_the_held_out_views(tmp_path: Path):
+    capture = make_capture(tmp_path)
+    renderers: list[FakeRenderer] = []
+
+    def keep(asset: Asset, _: str) -> FakeRenderer:
+        renderers.append(FakeRenderer(asset))
+        return renderers[-1]
+
+    sheet = summarize(cube(), capture.views, "Cube", [("Steps", "100")], most=3, make_renderer=keep)
+    assert len(renderers[0].calls) == 3 and 1500 < sheet.width <= 2400
+    assert summarize(cube(), [], make_renderer=keep).width > 0

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The contact sheet of an asset that has just been made: its views rendered, measured and laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from backend.capture.model import View
+from backend.export import metrics
+from backend.export.asset import Asset
+from backend.export.contact_sheet import make_sheet, row_from_render
+from backend.export.evaluate import MakeRenderer, default_renderer, load_pinhole, on_white_pair, render_view
+
+
+def summarize(
+    asset: Asset,
+    views: Sequence[View],
+    title: str = "",
+    facts: Sequence[tuple[str, str]] = (),
+    device: str = "cpu",
+    most: int = 4,
+    make_renderer: MakeRenderer | None = None,
+) -> Image.Image:
+    """A contact sheet with at most `most` of the views, evenly chosen; held-out ones where there are any.
+
+    `facts` are (name, value) lines; those about the asset itself are added. Raises UserError where a photograph cannot
+    be read.
+    """
+    chosen = _evenly([view for view in views if view.split == "test"] or list(views), most)
+    renderer = (make_renderer or default_renderer)(asset, device)
+    rows = []
+    for photo in load_pinhole(chosen):
+        light = asset.environment * np.float32(2.0 ** (photo.view.exposure or 0.0))
+        rendered = render_view(renderer, photo.view, torch.as_tensor(light, device=device))
+        truth, image = on_white_pair(photo, rendered)
+        shown = photo.rgba if photo.masked else photo.rgba[..., :3]
+        rows.append(row_from_render(shown, rendered, photo.view.name, f"{metrics.psnr(image, truth):.1f} dB"))
+    height, width = asset.base_color.shape[:2]
+    own = [
+        ("Mesh", f"{len(asset.triangles):,} triangles".replace(",", " ")),
+        ("Textures", f"{width} x {height}"),
+        ("Environment", f"{asset.environment.shape[1]} x {asset.environment.shape[0]}"),
+    ]
+    return make_sheet(rows, asset.environment, title or asset.name, [*facts, *own])
+
+
+def _evenly(views: Sequence[View], most: int) -> list[View]:
+    places = np.linspace(0, len(views) - 1, min(most, len(views))) if views else []
+    return [views[int(round(float(place)))] for place in places]
