@@ -85,7 +85,7 @@ class UNRENDER_OT_control(bpy.types.Operator):
     bl_label = "Control Reconstruction"
     bl_options = {"INTERNAL"}
 
-    request: EnumProperty(name="Request", items=REQUEST_ITEMS)
+    request: EnumProperty(name="Request", description="What the reconstruction shall do", items=REQUEST_ITEMS)
     folder: StringProperty(
         name="Job Folder", description="Whose; empty: the scene's job", options={"HIDDEN", "SKIP_SAVE"}
     )

@@ -23,7 +23,7 @@ class UNRENDER_PG_scene(bpy.types.PropertyGroup):
     preset: EnumProperty(name="Preset", description="How much time to spend", items=PRESET_ITEMS, default="standard")
     output: StringProperty(
         name="Output",
-        description="Folder of the job and its result. Empty: a new one beside the blend file, or as the preferences say",
+        description="Folder of the job and its result. Empty: a new one, where the preferences say or beside the file",
         subtype="DIR_PATH",
         options={"PATH_SUPPORTS_BLEND_RELATIVE"},
     )
