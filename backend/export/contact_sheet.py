@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from backend.export.asset import FloatArray
-from backend.export.textures import quantize, srgb_from_linear
+from .asset import FloatArray
+from .textures import quantize, srgb_from_linear
 
 COLUMNS = {
     "photo": "Photograph",

@@ -19,14 +19,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from backend.capture.loader import load_photos
-from backend.capture.model import Camera, Capture, View
-from backend.errors import UserError
-from backend.export import metrics
-from backend.export.asset import Asset, FloatArray
-from backend.export.ground_truth import Passes, Relighting, find_relightings, read_mesh, read_passes
-from backend.export.result import read_result
-from backend.export.textures import linear_from_srgb, quantize, read_exr, srgb_from_linear
+from ..capture.loader import load_photos
+from ..capture.model import Camera, Capture, View
+from ..errors import UserError
+from . import metrics
+from .asset import Asset, FloatArray
+from .ground_truth import Passes, Relighting, find_relightings, read_mesh, read_passes
+from .result import read_result
+from .textures import linear_from_srgb, quantize, read_exr, srgb_from_linear
 
 INSIDE = 0.99
 """Coverage above which a pixel shows the object alone, so that materials can be compared there."""
@@ -226,7 +226,7 @@ def save_comparison(path: Path, photo: Photo, rendered: Rendered) -> None:
 
 def default_renderer(asset: Asset, device: str) -> Renderer:
     """The backend's own; kernels are loaded no earlier than this."""
-    from backend.appearance.renderer import AssetRenderer
+    from ..appearance.renderer import AssetRenderer
 
     return AssetRenderer(asset, device)
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backend.errors import UserError
-from backend.export.asset import Asset, FloatArray, IntArray
-from backend.export.textures import decode_png, encode_textures, linear_from_srgb, normals_from_bytes
+from ..errors import UserError
+from .asset import Asset, FloatArray, IntArray
+from .textures import decode_png, encode_textures, linear_from_srgb, normals_from_bytes
 
 MAGIC, VERSION, CHUNK_JSON, CHUNK_BIN = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963

@@ -12,11 +12,11 @@ import numpy as np
 import OpenEXR
 import trimesh
 
-from backend.errors import UserError
-from backend.export.asset import FloatArray, IntArray
+from ..errors import UserError
+from .asset import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from backend.capture.model import View
+    from ..capture.model import View
 
 PREFIX = "ViewLayer."
 """Of the channels of a multilayer OpenEXR file that Blender wrote."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.ndimage import correlate1d
 from scipy.spatial import cKDTree
 
-from backend.export.textures import srgb_from_linear
+from .textures import srgb_from_linear
 
 Array = npt.NDArray[np.floating]
 

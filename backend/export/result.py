@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from backend.errors import UserError
-from backend.export.asset import Asset
-from backend.export.gltf import encode_glb, read_glb
-from backend.export.textures import encode_textures, read_exr, write_exr
+from ..errors import UserError
+from .asset import Asset
+from .gltf import encode_glb, read_glb
+from .textures import encode_textures, read_exr, write_exr
 
 if TYPE_CHECKING:
-    from backend.capture.model import View
+    from ..capture.model import View
 
 ASSET, ENVIRONMENT, CAMERAS, REPORT, SHEET = (
     "asset.glb",

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from backend.capture.model import View
-from backend.export import metrics
-from backend.export.asset import Asset
-from backend.export.contact_sheet import make_sheet, row_from_render
-from backend.export.evaluate import MakeRenderer, default_renderer, load_pinhole, on_white_pair, render_view
+from ..capture.model import View
+from . import metrics
+from .asset import Asset
+from .contact_sheet import make_sheet, row_from_render
+from .evaluate import MakeRenderer, default_renderer, load_pinhole, on_white_pair, render_view
 
 
 def summarize(
@@ -49,5 +49,5 @@ def summarize(
 
 
 def _evenly(views: Sequence[View], most: int) -> list[View]:
-    places = np.linspace(0, len(views) - 1, min(most, len(views))) if views else []
-    return [views[int(round(float(place)))] for place in places]
+    count = min(most, len(views))
+    return [views[round(index * (len(views) - 1) / max(count - 1, 1))] for index in range(count)]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import OpenEXR
 from PIL import Image
 
-from backend.errors import UserError
-from backend.export.asset import Asset, FloatArray
+from ..errors import UserError
+from .asset import Asset, FloatArray
 
 ByteArray = npt.NDArray[np.uint8]
 Floating = TypeVar("Floating", bound=np.floating)

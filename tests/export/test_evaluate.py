@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Evaluation with a fake renderer, passed in explicitly: it replays pictures that the test made, so that every figure
-is known beforehand. tests/appearance holds the real renderer to Cycles."""
+is known beforehand. The real renderer is not tested here."""
 
 from __future__ import annotations
 
