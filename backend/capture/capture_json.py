@@ -64,7 +64,7 @@ def read_capture_json(file: Path) -> tuple[Capture, Notes]:
         for index, entry in enumerate(_list(data, "views", where))
     ]
     environment = _path(data, "environment", root, where)
-    if environment is not None and not environment.is_file():
+    if environment is not None and not os.path.isfile(environment):
         notes.add(f"the environment image is missing and was ignored: {environment}")
         environment = None
     capture = Capture(root, checked_views(views, where, notes), FORMAT, _bounds(data, where), environment)
@@ -96,8 +96,8 @@ def _camera(entry: dict[str, Any], where: str) -> Camera:
         raise UserError('"distortion" is wrong', where, "up to 8 numbers", describe(coefficients))
     named = {f"distortion {index}": value for index, value in enumerate(coefficients)}
     return Camera(
-        round(width),
-        round(height),
+        max(1, round(width)),
+        max(1, round(height)),
         fx,
         positive(entry, "fy", where) or fx,
         width / 2.0 if cx is None else cx,
@@ -164,9 +164,24 @@ def write_capture_json(capture: Capture, folder: Path) -> Path:
     data["views"] = [_view_entry(view, cameras[view.camera], root) for view in capture.views]
     path = folder / FILE_NAME
     temporary = folder / f".{FILE_NAME}.part"
-    temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.write_text(_dump(data), encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def _dump(data: dict[str, Any]) -> str:
+    """JSON with one line for each camera and view, so that a person finds them and a diff is short."""
+
+    def compact(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    lines = []
+    for key, value in data.items():
+        if key in ("cameras", "views"):
+            lines.append(f'"{key}": [\n' + ",\n".join(f"  {compact(entry)}" for entry in value) + "\n ]")
+        else:
+            lines.append(f"{compact(key)}: {compact(value)}")
+    return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 
 def _relative(path: Path, start: Path) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from .image_header import read_image_header
-from .json_file import describe
+from .json_file import LARGEST, describe
 from .model import SPLITS, Camera, View
 
 ROTATION_TOLERANCE = 5e-3  # files with four digits pass, sheared ones do not
@@ -65,10 +66,10 @@ def rigid_pose(value: Any, where: str, name: str, notes: Notes) -> np.ndarray:
     """
     pose = matrix(value, where, f'the pose of "{name}"')
     linear = pose[:3, :3]
-    determinant = float(np.linalg.det(linear))
     lengths = np.linalg.norm(linear, axis=0)
     if lengths.min() < 1e-9:
         raise UserError(f'the pose of "{name}" is not a camera pose', where, "a rotation", "a column of zeros")
+    determinant = float(np.linalg.det(linear))
     if determinant < 0.0:
         raise UserError(
             f'the pose of "{name}" is mirrored',
@@ -104,8 +105,9 @@ def matrix(value: Any, where: str, what: str) -> np.ndarray:
     if numbers.shape not in ((4, 4), (3, 4)):
         found = f"{' x '.join(map(str, numbers.shape))} numbers" if numbers.ndim == 2 else describe(value)
         raise UserError(f"{what} is not a matrix", where, "4 x 4 or 3 x 4 numbers", found)
-    if not np.isfinite(numbers).all():
-        raise UserError(f"{what} is not finite", where, "finite numbers", "NaN or infinity")
+    if not (np.abs(numbers) <= LARGEST).all():
+        found = "NaN or infinity" if not np.isfinite(numbers).all() else f"{np.abs(numbers).max():g}"
+        raise UserError(f"{what} is not finite", where, "finite numbers", found)
     full = np.eye(4)
     full[: numbers.shape[0]] = numbers
     if not np.allclose(full[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6):
@@ -128,9 +130,9 @@ def _existing(views: Sequence[View], where: str, notes: Notes) -> list[View]:
     kept: list[View] = []
     lost: dict[str, list[tuple[View, Path]]] = {"image": [], "mask": []}
     for view in views:
-        if not view.image.is_file():
+        if not os.path.isfile(view.image):
             lost["image"].append((view, view.image))
-        elif view.mask is not None and not view.mask.is_file():
+        elif view.mask is not None and not os.path.isfile(view.mask):
             lost["mask"].append((view, view.mask))
         else:
             kept.append(view)
@@ -180,10 +182,10 @@ def _fitting(view: View, notes: Notes) -> View:
     if view.mask is not None:
         _same_size(view.mask, header.width, header.height, view)
     view = replace(view, camera=camera)
-    if view.normal_map is not None and not view.normal_map.is_file():
+    if view.normal_map is not None and not os.path.isfile(view.normal_map):
         notes.about("the normal map of {n} is missing and was ignored", view.name)
         view = replace(view, normal_map=None)
-    if view.albedo_map is not None and not view.albedo_map.is_file():
+    if view.albedo_map is not None and not os.path.isfile(view.albedo_map):
         notes.about("the albedo map of {n} is missing and was ignored", view.name)
         view = replace(view, albedo_map=None)
     return view

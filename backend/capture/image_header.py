@@ -6,6 +6,7 @@ Blender's Python has no Pillow, and a reader that checks hundreds of photographs
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,14 @@ def read_image_header(path: Path) -> ImageHeader:
             if magic.startswith(b"\x76\x2f\x31\x01"):
                 return _exr(file)
             if magic[:4] in (b"II*\x00", b"MM\x00*"):
-                return _tiff(file.read())
+                # the directory may stand at the very end of a large file
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    return _tiff(data)
             if magic[:4] == b"RIFF" and magic[8:12] == b"WEBP":
                 return _webp(file)
     except OSError as error:
         raise UserError(f"the image cannot be opened ({error.strerror})", str(path)) from error
-    except (struct.error, IndexError, KeyError, ValueError) as error:
+    except (struct.error, IndexError, KeyError, ValueError, OverflowError) as error:
         raise UserError(
             "the image is damaged in its header", str(path), remedy="Copy or export it again, or remove its view."
         ) from error
@@ -98,9 +101,7 @@ def _jpeg(file: BinaryIO) -> ImageHeader:
 
 
 def _exr(file: BinaryIO) -> ImageHeader:
-    (version,) = struct.unpack("<I", file.read(8)[4:])
-    if version & 0x1000:  # several parts: the first one counts
-        pass
+    file.seek(8)  # magic and version; of several parts the first one counts
     size: tuple[int, int] | None = None
     alpha = False
     while True:
@@ -138,7 +139,7 @@ def _c_string(file: BinaryIO) -> bytes:
     return bytes(text)
 
 
-def _tiff_tags(data: bytes) -> dict[int, int]:
+def _tiff_tags(data: bytes | mmap.mmap) -> dict[int, int]:
     """The first directory's whole-number tags (their first value)."""
     order = {b"II": "<", b"MM": ">"}[data[:2]]
     (offset,) = struct.unpack_from(order + "I", data, 4)
@@ -153,7 +154,7 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
     return tags
 
 
-def _tiff(data: bytes) -> ImageHeader:
+def _tiff(data: bytes | mmap.mmap) -> ImageHeader:
     tags = _tiff_tags(data)
     alpha = tags.get(277, 1) in (2, 4)
     return ImageHeader(tags[256], tags[257], alpha, "TIFF", tags.get(_ORIENTATION, 1))

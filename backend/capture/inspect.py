@@ -63,7 +63,7 @@ class Inspection:
     center: tuple[float, float, float] | None
     radius: float | None
     radius_from: str
-    """"masks", or "frusta" where there are none."""
+    """"masks", or "cameras" where there are none."""
     bounds: tuple[tuple[float, ...], ...] | None
     missing: tuple[str, ...]
     wrong: tuple[str, ...]
@@ -195,7 +195,7 @@ def _object(
     center = nearest_point(*optical_axes(views))
     if center is None:
         return None, None, ""
-    return center, float(np.median([radius_in_view(view, center) for view in views])), "frusta"
+    return center, float(np.median([radius_in_view(view, center) for view in views])), "cameras"
 
 
 def _missing(capture: Capture, masked: int, readable: int) -> tuple[str, ...]:

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 
-_LARGEST = sys.float_info.max
+LARGEST = 1e12  # beyond it, no length, angle or size means anything and products overflow
 
 
 def read_json(path: Path) -> Any:
@@ -37,7 +36,7 @@ def describe(value: Any) -> str:
         return f"an object with the keys {keys}{', …' if len(value) > 5 else ''}" if value else "an empty object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value)
     return text if len(text) <= 40 else text[:39] + "…"
 
 
@@ -46,7 +45,7 @@ def number(data: dict[str, Any], key: str, where: str) -> float | None:
     value = data.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
         raise UserError(f'"{key}" is wrong', where, "a finite number", describe(value))
     return float(value)
 
@@ -54,7 +53,7 @@ def number(data: dict[str, Any], key: str, where: str) -> float | None:
 def positive(data: dict[str, Any], key: str, where: str) -> float | None:
     """``data[key]`` as a finite number above zero, None where it is absent or null."""
     value = number(data, key, where)
-    if value is not None and value <= 0.0:
+    if value is not None and value < 1.0 / LARGEST:
         raise UserError(f'"{key}" is wrong', where, "a number above 0", describe(data[key]))
     return value
 

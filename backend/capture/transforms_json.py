@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -118,18 +119,18 @@ def _applied(data: dict[str, Any], where: str) -> tuple[np.ndarray, float]:
 def frame_camera(data: dict[str, Any], frame: dict[str, Any], image: Path, where: str) -> Camera:
     """The camera of a frame: its own values before the file's; raises UserError where no focal length is given."""
     merged = {**data, **{key: value for key, value in frame.items() if value is not None}}
-    model = str(merged.get("camera_model") or "").upper()
+    model = (text(merged, "camera_model", where) or "").upper()
     if model not in PINHOLE_MODELS or merged.get("is_fisheye") or merged.get("equirectangular"):
         raise UserError(
             "cameras of this kind cannot be used",
             where,
             "a pinhole camera, with or without OpenCV distortion",
-            model if model not in PINHOLE_MODELS else "a fisheye or panorama",
+            describe(model) if model not in PINHOLE_MODELS else "a fisheye or panorama",
             "Undistort the photographs to pinhole first.",
         )
     width, height = positive(merged, "w", where), positive(merged, "h", where)
     if width is None or height is None:
-        if not image.is_file():  # will be reported as missing; any size does
+        if not os.path.isfile(image):  # will be reported as missing; any size does
             width, height = width or 1.0, height or 1.0
         else:
             header = read_image_header(image)
@@ -205,12 +206,14 @@ def find_image(file_path: str, root: Path) -> Path:
         parts = [part for part in plain.split("/") if part]
         candidates += [root.joinpath(*parts[start:]) for start in range(1, len(parts))]
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # unlike Path.is_file, false for names that no file can have
             return candidate
+        if not candidate.name:
+            continue
         for suffix in IMAGE_SUFFIXES:
             for variant in (suffix, suffix.upper()):
                 path = candidate.with_name(candidate.name + variant)
-                if path.is_file():
+                if os.path.isfile(path):
                     return path
     return first
 

@@ -126,3 +126,9 @@ def test_mistakes(tmp_path, change, words):
     with pytest.raises(UserError) as caught:
         read_capture(path)
     one_line(caught.value, "capture.json", *words)
+
+
+def test_the_file_has_a_line_for_each_view(tmp_path):
+    text = write_capture_json(full_capture(tmp_path), tmp_path).read_text(encoding="utf-8")
+    assert sum('"cam_to_world"' in line for line in text.splitlines()) == 4
+    assert sum('"fx"' in line for line in text.splitlines()) == 2

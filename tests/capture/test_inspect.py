@@ -47,7 +47,7 @@ def test_no_masks_and_few_views(tmp_path):
     assert said(report.missing, "masks", "no view") and said(report.missing, "test split")
     assert said(report.missing, "8 to train on")
     assert report.masks["none"] == 8 and report.coverage is None
-    assert report.radius_from == "frusta"
+    assert report.radius_from == "cameras"
     np.testing.assert_allclose(report.center, 0.0, atol=1e-9)
     tangent = math.tan(0.35)  # the sphere that touches the sides of the frustum
     assert report.radius == pytest.approx(math.sqrt(17.0) * tangent / math.hypot(1.0, tangent), rel=1e-6)

@@ -242,6 +242,8 @@ def test_poses_that_are_none(tmp_path, change, words):
         (lambda data: data.update(camera_angle_x=90), ("camera_angle_x", "180")),
         (lambda data: data.update(w=10**400), ("finite",)),
         (lambda data: data.update(k1=True), ("k1", "true")),
+        (lambda data: data.update(camera_model=5), ("camera_model", "text")),
+        (lambda data: data.update(cx=1e300), ("cx", "finite")),
         (lambda data: data.update(train_filenames="all"), ("train_filenames",)),
         (lambda data: data["frames"].append(7), ("frame 4", "object")),
         (lambda data: data["frames"].append({"transform_matrix": []}), ("frame 4", "file_path")),
@@ -259,3 +261,12 @@ def test_files_with_mistakes(tmp_path, change, words):
     with pytest.raises(UserError) as caught:
         read_capture(tmp_path)
     one_line(caught.value, "transforms.json", *words)
+
+
+def test_paths_that_no_file_can_have_count_as_missing(tmp_path):
+    data = transforms(6)
+    write_transforms(tmp_path, data)
+    for frame, path in zip(data["frames"], ("/", "a" * 5000, "nul\0byte")):
+        frame["file_path"] = path
+    (tmp_path / "transforms.json").write_text(json.dumps(data))
+    assert len(read_capture(tmp_path).views) == 3
