@@ -103,6 +103,7 @@ def edge_slope(a: wp.vec4, b: wp.vec4, height: wp.int32, width: wp.int32) -> wp.
 
 @wp.kernel
 def _find_edges(
+    begin: wp.int32,
     clip: wp.array2d(dtype=wp.vec4),
     triangles: wp.array(dtype=wp.vec3i),
     neighbors: wp.array(dtype=wp.vec3i),
@@ -115,7 +116,7 @@ def _find_edges(
 
     -1 where nothing is blended.
     """
-    p = wp.tid()
+    p = begin + wp.tid()
     i = (p / width) % height
     j = p % width
     view = p / (height * width)
@@ -195,6 +196,7 @@ def excess(
 
 @wp.kernel
 def _blend(
+    begin: wp.int32,
     image: wp.array2d(dtype=wp.float32),
     clip: wp.array2d(dtype=wp.vec4),
     triangles: wp.array(dtype=wp.vec3i),
@@ -204,7 +206,7 @@ def _blend(
     result: wp.array2d(dtype=wp.float32),
 ):
     """One thread per pixel gathers from its four pairs, so the sum has one order on every device."""
-    p = wp.tid()
+    p = begin + wp.tid()
     i = (p / width) % height
     j = p % width
     for c in range(image.shape[1]):
@@ -335,9 +337,9 @@ class _Antialias(torch.autograd.Function):
             known = triangles[:0] if neighbors is None else neighbors
             found = [bridge.as_warp(known, wp.vec3i), bridge.as_warp(triangle_ids.reshape(-1), wp.int32), height, width]
             links = bridge.as_warp(edges, wp.int32)
-            bridge.launch(_find_edges, edges.shape[0], [*shape, *found], [links], device)
+            bridge.launch_range(_find_edges, edges.shape[0], [*shape, *found], [links], device)
             output = bridge.as_warp(result.view(-1, channels), wp.float32)
-            bridge.launch(_blend, edges.shape[0], [pixels, *shape, links, height, width], [output], device)
+            bridge.launch_range(_blend, edges.shape[0], [pixels, *shape, links, height, width], [output], device)
         ctx.save_for_backward(image, clip, triangles, edges)
         return result
 

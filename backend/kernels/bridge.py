@@ -9,6 +9,7 @@ halves the compile time.
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ def _start() -> None:
 
 _start()
 
+#: Below this many threads of a kernel, handing pieces to other cores costs more than it saves.
+SPLIT_FROM = 16384
+
+_pool: ThreadPoolExecutor | None = None
+_loaded: set[Any] = set()
 _devices: dict[torch.device, Any] = {}
 _streams: dict[tuple[int | None, int], Any] = {}
 
@@ -104,3 +110,39 @@ def launch(
         record_tape=False,
         block_dim=block_dim,
     )
+
+
+def launch_range(
+    kernel: Any,
+    dim: int,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any] = (),
+    device: torch.device | None = None,
+    pieces: int | None = None,
+) -> None:
+    """Like `launch`, but on all of torch's cores on the CPU, for kernels whose threads write to separate memory.
+
+    The kernel's first argument is an int32 that it adds to wp.tid() (Warp has no launch offset). Warp's atomics are
+    plain memory accesses on the CPU, so kernels that scatter must use `launch`. With `pieces`, the range is cut into
+    that many equal pieces, each of which runs on one core. (Warp leaves Python's lock while a kernel runs.)
+    """
+    global _pool
+    device = device or torch.device("cpu")
+    arguments = [*inputs, *outputs]
+    workers = torch.get_num_threads()
+    # Loading a module is not safe in several threads: the first launch of a kernel is an ordinary one.
+    if device.type == "cuda" or workers == 1 or dim < SPLIT_FROM or kernel not in _loaded:
+        launch(kernel, dim, [0, *arguments], device=device)
+        _loaded.add(kernel)
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(workers, thread_name_prefix="kernel")
+    count = pieces or workers
+    bounds = [dim * k // count for k in range(count + 1)]
+    jobs = [
+        _pool.submit(launch, kernel, end - begin, [begin, *arguments], device=device)
+        for begin, end in zip(bounds[1:-1], bounds[2:])
+    ]
+    launch(kernel, bounds[1], [0, *arguments], device=device)
+    for job in jobs:
+        job.result()

@@ -11,6 +11,7 @@ wp.set_module_options(bridge.MODULE_OPTIONS)
 
 @wp.kernel
 def _interpolate(
+    begin: wp.int32,
     attributes: wp.array2d(dtype=wp.float32),
     triangles: wp.array(dtype=wp.vec3i),
     triangle_ids: wp.array(dtype=wp.int32),
@@ -20,7 +21,7 @@ def _interpolate(
     values: wp.array2d(dtype=wp.float32),
 ):
     """One thread per pixel. Attributes of all views lie one below the other, `rows_per_view` rows each (0: shared)."""
-    p = wp.tid()
+    p = begin + wp.tid()
     t = triangle_ids[p]
     channels = values.shape[1]
     if t < 0:
@@ -91,7 +92,7 @@ class _Interpolate(torch.autograd.Function):
         if values.numel() > 0:
             inputs = _inputs(attributes, triangles, triangle_ids, weights)
             outputs = [bridge.as_warp(values.view(-1, channels), wp.float32)]
-            bridge.launch(_interpolate, triangle_ids.numel(), inputs, outputs, values.device)
+            bridge.launch_range(_interpolate, triangle_ids.numel(), inputs, outputs, values.device)
         return values
 
     @staticmethod

@@ -136,7 +136,7 @@ def draw_pixels(
     v1: wp.vec4,
     v2: wp.vec4,
     triangle: wp.int32,
-    view: wp.int32,
+    image: wp.int32,
     box: wp.vec4i,
     height: wp.int32,
     width: wp.int32,
@@ -147,13 +147,15 @@ def draw_pixels(
         for j in range(box[0], box[1] + 1):
             e = edge_functions(v0, v1, v2, pixel_to_ndc(i, j, height, width))
             key = depth_key(v0, v1, v2, e, triangle)
-            pixel = (view * height + i) * width + j
+            pixel = (image * height + i) * width + j
             if key < keys[pixel]:
                 wp.atomic_min(keys, pixel, key)
 
 
 @wp.kernel
 def _draw_triangles(
+    begin: wp.int32,
+    part_size: wp.int32,
     clip: wp.array2d(dtype=wp.vec4),
     triangles: wp.array(dtype=wp.vec3i),
     height: wp.int32,
@@ -164,8 +166,17 @@ def _draw_triangles(
     queue_tile: wp.array(dtype=wp.int64),
     keys: wp.array(dtype=wp.int64),
 ):
-    """One thread per (view, triangle). Boxes above `large` pixels go to the queue of the tile pass, if it has room."""
-    view, t = wp.tid()
+    """One thread per (part of the triangles, view, triangle of the part); each part draws into images of its own.
+
+    Boxes above `large` pixels go to the queue of the tile pass, if it has room.
+    """
+    tid = begin + wp.tid()
+    image = tid / part_size
+    views = clip.shape[0]
+    view = image % views
+    t = tid % part_size + (image / views) * part_size
+    if t >= triangles.shape[0]:
+        return
     corners = triangles[t]
     v0 = clip[view, corners[0]]
     v1 = clip[view, corners[1]]
@@ -187,7 +198,7 @@ def _draw_triangles(
             queue_item[slot] = wp.int64(view) * wp.int64(triangles.shape[0]) + wp.int64(t)
             queue_tile[slot] = ticket & wp.int64(0x3FFFFFFFF)
             return
-    draw_pixels(v0, v1, v2, t, view, box, height, width, keys)
+    draw_pixels(v0, v1, v2, t, image, box, height, width, keys)
 
 
 @wp.kernel
@@ -237,6 +248,7 @@ def _draw_tiles(
 
 @wp.kernel
 def _barycentrics(
+    begin: wp.int32,
     clip: wp.array2d(dtype=wp.vec4),
     triangles: wp.array(dtype=wp.vec3i),
     triangle_ids: wp.array(dtype=wp.int32),
@@ -248,7 +260,7 @@ def _barycentrics(
     derivatives: wp.array(dtype=wp.vec4),
 ):
     """One thread per entry of triangle_ids; its pixel is its own number (dense) or pixels[number]."""
-    p = wp.tid()
+    p = begin + wp.tid()
     t = triangle_ids[p]
     b = wp.vec2(0.0, 0.0)
     d = wp.vec4(0.0, 0.0, 0.0, 0.0)
@@ -357,23 +369,29 @@ def rasterize(clip: torch.Tensor, triangles: torch.Tensor, resolution: tuple[int
         same depth the smallest id wins, so the result does not depend on the order of threads.
     """
     height, width = resolution
-    views, device = clip.shape[0], clip.device
-    keys = torch.full((views, height, width), EMPTY_KEY, dtype=torch.int64, device=device)
-    count = triangles.shape[0]
+    views, count, device = clip.shape[0], triangles.shape[0], clip.device
+    tiled = _uses_tiles(device)
+    parts = 1 if tiled or views * count < bridge.SPLIT_FROM else -(-torch.get_num_threads() // views)
+    keys = torch.full((parts, views, height, width), EMPTY_KEY, dtype=torch.int64, device=device)
     if views * count * height * width > 0:
-        # On the CPU one loop over the box is best for any size; a queue of no slots is never used.
-        tiled = device.type == "cuda"
         slots = min(views * count, QUEUE_CAPACITY) if tiled else 0
         counter = torch.zeros(1, dtype=torch.int64, device=device)
         queue = torch.empty((2, slots), dtype=torch.int64, device=device)
         shape = [bridge.as_warp(clip, wp.vec4), bridge.as_warp(triangles, wp.vec3i), height, width]
         work = [bridge.as_warp(t, wp.int64) for t in (counter, queue[0], queue[1], keys.view(-1))]
         large = LARGE_PIXELS if tiled else height * width
-        bridge.launch(_draw_triangles, (views, count), [*shape, large, *work], device=device)
+        size = -(-count // parts)
+        images = parts * views
+        bridge.launch_range(_draw_triangles, images * size, [size, *shape, large, *work], device=device, pieces=images)
         if tiled:
-            threads = TILE_BLOCKS * 256
-            bridge.launch(_draw_tiles, threads, [*shape, *work], device=device, block_dim=256)
-    return keys.view(torch.int32)[..., 0::2].contiguous()  # the low word (little-endian) is the id
+            bridge.launch(_draw_tiles, TILE_BLOCKS * 256, [*shape, *work], device=device, block_dim=256)
+    nearest = keys[0] if parts == 1 else keys.amin(0)
+    return nearest.view(torch.int32)[..., 0::2].contiguous()  # the low word (little-endian) is the id
+
+
+def _uses_tiles(device: torch.device) -> bool:
+    """On the CPU one loop over the bounding box is best for any size."""
+    return device.type == "cuda"
 
 
 class _Barycentrics(torch.autograd.Function):
@@ -388,7 +406,7 @@ class _Barycentrics(torch.autograd.Function):
         if triangle_ids.numel() > 0:
             inputs = _barycentric_inputs(clip, triangles, triangle_ids, pixels, resolution)
             outputs = [bridge.as_warp(weights.view(-1, 2), wp.vec2), bridge.as_warp(derivatives, wp.vec4)]
-            bridge.launch(_barycentrics, triangle_ids.numel(), inputs, outputs, clip.device)
+            bridge.launch_range(_barycentrics, triangle_ids.numel(), inputs, outputs, clip.device)
         ctx.mark_non_differentiable(derivatives)
         return weights, derivatives
 

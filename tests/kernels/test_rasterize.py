@@ -6,6 +6,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from backend.kernels import bridge
+from backend.kernels import rasterize as module
+from backend.kernels.antialias import antialias, build_neighbors
+from backend.kernels.interpolate import interpolate
 from backend.kernels.rasterize import barycentrics, barycentrics_at, rasterize
 from backend.kernels.reference import rasterize as slow
 from tests.kernels.scenes import finite_difference, leaf, project, soup, sphere_view
@@ -46,6 +50,36 @@ def test_large_image_of_large_triangles(device: str) -> None:
     clip, triangles = soup(3, views=3, count=8, nearest=-0.5, size=6.0)
     ids = rasterize(clip.to(device), triangles.to(device), (150, 210))
     assert_explained(ids, clip, triangles)
+
+
+def test_tiles_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue of large triangles, with room and without, draws what the plain loop draws."""
+    clip, triangles = soup(4, views=3, count=12, nearest=-0.5, size=6.0)
+    expected = rasterize(clip, triangles, (100, 90))
+    monkeypatch.setattr(module, "_uses_tiles", lambda _: True)
+    assert torch.equal(rasterize(clip, triangles, (100, 90)), expected)
+    monkeypatch.setattr(module, "QUEUE_CAPACITY", 5)
+    assert torch.equal(rasterize(clip, triangles, (100, 90)), expected)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_parts_on_several_cores(monkeypatch: pytest.MonkeyPatch, views: int) -> None:
+    """Threads that draw parts of the triangles agree with one loop, down to the last pixel."""
+    clip, triangles = sphere_view(13, views=views, rings=19, segments=23)
+    weights = torch.rand(clip.shape[1], 3)
+    neighbors = build_neighbors(triangles)
+
+    def draw() -> list[torch.Tensor]:
+        ids = rasterize(clip, triangles, (33, 41))
+        b = barycentrics(clip, triangles, ids)
+        image = interpolate(weights, triangles, ids, b)
+        return [ids, b, image, antialias(image, clip, triangles, ids, neighbors)]
+
+    expected = draw()
+    monkeypatch.setattr(bridge, "SPLIT_FROM", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    for alone, together in zip(expected, draw()):
+        assert torch.equal(alone, together)
 
 
 def test_sphere(device: str) -> None:
