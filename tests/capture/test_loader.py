@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,3 +247,19 @@ def test_the_device_is_the_one_asked_for(tmp_path, device):
     assert photos.rgba.device.type == photos.intrinsics.device.type == photos.cam_to_world.device.type == device
     color, alpha = photos.color_alpha([1], device="cpu")
     assert color.device.type == alpha.device.type == "cpu"
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_png_of_16_bits_a_channel(tmp_path, channels):
+    """Written by hand, as Pillow cannot."""
+    values = np.random.default_rng(6).integers(0, 65536, (5, 7, channels)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 7, 5, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    file = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        file += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path = tmp_path / "deep.png"
+    path.write_bytes(file)
+    rgba, has_alpha = decode_photo(path)
+    assert has_alpha == (channels == 4)
+    np.testing.assert_array_equal(rgba[..., :channels], values >> 8)
