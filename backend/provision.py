@@ -115,6 +115,7 @@ class PipRun:
         """Run pip to its end; UserError names what went wrong and the log."""
         command = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments]
         with open(self.log, "a", encoding="utf-8") as log:
+            start = log.tell()  # what earlier runs wrote is not about this one
             log.write(" ".join(command) + "\n")
             log.flush()
             with subprocess.Popen(
@@ -143,7 +144,9 @@ class PipRun:
                     finished.set()
                     ticker.join()
         if process.returncode:
-            raise _problem(_tail(self.log), "pip could not install the packages", self.python.parent.parent, self.log)
+            raise _problem(
+                _tail(self.log, start), "pip could not install the packages", self.python.parent.parent, self.log
+            )
 
     def read_line(self, line: str) -> None:
         """Learn from one line of pip's output."""
@@ -263,9 +266,11 @@ def _problem(text: str, fallback: str, folder: Path, log: Path) -> UserError:
     return UserError(fallback, where=str(folder), found=errors[-1].strip() if errors else "", remedy=f"Log: {log}")
 
 
-def _tail(log: Path, size: int = 20000) -> str:
+def _tail(log: Path, start: int = 0, size: int = 20000) -> str:
     try:
-        return log.read_text(encoding="utf-8", errors="replace")[-size:]
+        with open(log, "rb") as file:
+            file.seek(start)
+            return file.read().decode(errors="replace")[-size:]
     except OSError:
         return ""
 

@@ -55,13 +55,15 @@ def overrides(options: argparse.Namespace) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     """Run the job, with progress on stderr; prints the result folder."""
     from ..capture import read_capture
-    from ..optimization.pipeline import reconstruct
     from ..optimization.settings import Settings
 
     chosen = overrides(options)
     settings = Settings.from_preset(options.preset, options.device, chosen)
     # Read once before anything is written: a capture that cannot be used must not leave a job folder behind.
     read_capture(options.capture, holdout=chosen.get("holdout", 0))
+
+    from ..optimization.pipeline import reconstruct
+
     noted = {
         "capture": str(options.capture.absolute()),
         "preset": options.preset,
