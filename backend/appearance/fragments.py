@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the cameras see of a mesh: the covered pixels as a flat list, and their way back into images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..kernels.antialias import antialias
+from ..kernels.interpolate import interpolate
+from ..kernels.rasterize import barycentrics_at, rasterize
+from .projection import transform_points
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """The covered pixels of B images of one mesh.
+
+    Attributes:
+        resolution: height and width of each image.
+        clip: [B, V, 4] float32, clip positions; differentiable.
+        triangles: [T, 3] int32.
+        image_ids: [B, H, W] int32, triangle at each pixel, −1 where nothing is.
+        pixels: [P] int64, flat indices b·H·W + row·W + column of the covered pixels.
+        triangle_ids: [P] int32.
+        barycentrics: [P, 2] float32; differentiable with respect to the vertices.
+        derivatives: [P, 4] float32, d(b0, b1)/d(x, y) per pixel, no gradient.
+        camera_centers: [B, 3] float32, world.
+    """
+
+    resolution: tuple[int, int]
+    clip: Tensor
+    triangles: Tensor
+    image_ids: Tensor
+    pixels: Tensor
+    triangle_ids: Tensor
+    barycentrics: Tensor
+    derivatives: Tensor
+    camera_centers: Tensor
+
+    @staticmethod
+    def of(
+        vertices: Tensor, triangles: Tensor, clip_transforms: Tensor, camera_centers: Tensor, resolution: tuple[int, int]
+    ) -> Fragments:
+        """Rasterise `vertices` [V, 3], world, under `clip_transforms` [B, 4, 4]."""
+        clip = transform_points(vertices, clip_transforms).contiguous()
+        image_ids = rasterize(clip.detach(), triangles, resolution)
+        flat = image_ids.reshape(-1)
+        pixels = torch.nonzero(flat >= 0)[:, 0]
+        triangle_ids = flat[pixels]
+        barycentrics, derivatives = barycentrics_at(clip, triangles, triangle_ids, pixels, resolution)
+        return Fragments(
+            resolution, clip, triangles, image_ids, pixels, triangle_ids, barycentrics, derivatives, camera_centers
+        )
+
+    def interpolate(self, attributes: Tensor) -> Tensor:
+        """Vertex `attributes` [V, C] at the covered pixels [P, C]."""
+        return interpolate(attributes, self.triangles, self.triangle_ids, self.barycentrics)
+
+    def directions_to_camera(self, positions: Tensor) -> Tensor:
+        """Unit vectors [P, 3] from world `positions` [P, 3] toward the camera of each pixel."""
+        height, width = self.resolution
+        return functional.normalize(self.camera_centers[self.pixels // (height * width)] - positions, dim=-1)
+
+    def image(self, values: Tensor) -> Tensor:
+        """Image [B, H, W, C] with `values` [P, C] at the covered pixels and zero elsewhere."""
+        height, width = self.resolution
+        flat = torch.zeros(len(self.clip) * height * width, values.shape[-1], device=values.device)
+        flat = flat.index_copy(0, self.pixels, values)
+        return flat.view(len(self.clip), height, width, -1)
+
+    def antialiased(self, values: Tensor, neighbors: Tensor | None = None) -> Tensor:
+        """`image(values)` blended across silhouettes, with gradients to the vertices."""
+        return antialias(self.image(values), self.clip, self.triangles, self.image_ids, neighbors)

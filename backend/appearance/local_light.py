@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The environment as points on the object receive it: shadowed, and with the object's own reflection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .environment import Prefiltered
+from .fragments import Fragments
+from .transport import Transport
+
+
+@dataclass(frozen=True)
+class LocalLight:
+    """Light at the covered pixels, in the form that `split_sum` reads.
+
+    Attributes:
+        environment: the distant light.
+        transport: visibility of the mesh.
+        fragments: the pixels.
+        share: [P, 3], share of the unshadowed irradiance that arrives.
+        glow: [P, 3], mean radiance of the occluded directions.
+    """
+
+    environment: Prefiltered
+    transport: Transport
+    fragments: Fragments
+    share: Tensor
+    glow: Tensor
+
+    @staticmethod
+    def at(
+        fragments: Fragments, transport: Transport, environment: Prefiltered, base: Tensor, base_color: Tensor
+    ) -> LocalLight:
+        """Light `base` [6, R, R, 3] with its prefiltered form on a surface of `base_color` [V, 3]."""
+        arriving = torch.cat(transport.light_vertices(environment, base, base_color), dim=1)  # [V, 6]
+        pixels = fragments.interpolate(arriving)
+        return LocalLight(environment, transport, fragments, pixels[:, :3], pixels[:, 3:])
+
+    def irradiance(self, normals: Tensor) -> Tensor:
+        """Irradiance [P, 3] for `normals` [P, 3] near those of the mesh."""
+        return self.environment.irradiance(normals) * self.share
+
+    def radiance(self, directions: Tensor, roughness: Tensor) -> Tensor:
+        """Mean radiance [P, 3] of the lobe of `roughness` [P, 1] around `directions` [P, 3]."""
+        visible = self.transport.specular_visibility(
+            self.fragments.triangles, self.fragments.triangle_ids, self.fragments.barycentrics, directions, roughness
+        )
+        return torch.lerp(self.glow, self.environment.radiance(directions, roughness), visible)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Renders a finished asset as the optimiser saw it, from nothing but what the result folder holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .color import linear_to_srgb
+from .environment import latlong_to_cube, prefilter
+from .fragments import Fragments
+from .local_light import LocalLight
+from .projection import world_to_clip
+from .textured_mesh import SurfacePoints, TexturedMesh, shade
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from ..export.asset import Asset
+
+LIGHT_SIZE = 64  # texels along a face of the environment's cube
+
+
+class AssetRenderer:
+    """Rasterises an asset and shades it with the split-sum approximation, traced shadows and one bounce.
+
+    Args:
+        asset: what to render.
+        device: where.
+        supersampling: image samples along each side of a pixel.
+        transport_size: side of the cube of shadow directions.
+    """
+
+    def __init__(
+        self, asset: Asset, device: torch.device | str, supersampling: int = 2, transport_size: int = 8
+    ) -> None:
+        self.device = torch.device(device)
+        vertices, triangles, normals = (
+            torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+            for x in (asset.vertices, asset.triangles, asset.normals)
+        )
+        self.mesh = TexturedMesh.of(vertices, triangles, normals, asset.uvs)
+        channels = (asset.base_color, asset.roughness[..., None], asset.metallic[..., None], asset.normal_map[..., :2])
+        self.textures = torch.from_numpy(np.concatenate(channels, axis=-1)).to(self.device)  # [H, W, 7]
+        self.environment = torch.from_numpy(asset.environment).to(self.device)
+        self.supersampling = supersampling
+        self.transport = Transport.trace(vertices, normals, triangles, transport_size, bounce=True)
+        self.vertex_color = self._vertex_color(asset)
+        self.near = float(np.ptp(asset.vertices, axis=0).max()) * 1e-3
+
+    def _vertex_color(self, asset: Asset) -> Tensor:
+        """Base color [V, 3] at the vertices, from the nearest texel."""
+        height, width = asset.base_color.shape[:2]
+        columns = np.clip(asset.uvs[..., 0] * width, 0, width - 1).astype(np.int64)
+        rows = np.clip((1 - asset.uvs[..., 1]) * height, 0, height - 1).astype(np.int64)
+        color = np.zeros_like(asset.vertices)
+        color[asset.triangles.reshape(-1)] = asset.base_color[rows, columns].reshape(-1, 3)
+        return torch.from_numpy(color).to(self.device)
+
+    @torch.no_grad()
+    def render(
+        self,
+        cam_to_world: Tensor,
+        intrinsics: Tensor,
+        resolution: tuple[int, int],
+        environment: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Images of B views.
+
+        Args:
+            cam_to_world: [B, 4, 4], OpenGL axes.
+            intrinsics: [B, 4] fx fy cx cy, pixels of `resolution` (height, width).
+            environment: [h, w, 3] lat-long, linear; None for the asset's own.
+
+        Returns:
+            color [B, H, W, 3] sRGB-encoded straight, alpha [B, H, W, 1], base_color (linear), roughness, metallic,
+            normal (world), all float32.
+        """
+        k = self.supersampling
+        size = (resolution[0] * k, resolution[1] * k)
+        poses = cam_to_world.to(self.device).float()
+        matrices = world_to_clip(poses, intrinsics.to(self.device).float() * k, size, self.near)
+        fragments = Fragments.of(self.mesh.vertices, self.mesh.triangles, matrices, poses[:, :3, 3], size)
+        latlong = self.environment if environment is None else environment.to(self.device)
+        base = latlong_to_cube(latlong, LIGHT_SIZE)
+        light = LocalLight.at(fragments, self.transport, prefilter(base), base, self.vertex_color)
+        points = SurfacePoints.of(self.mesh, fragments)
+        radiance, material, normals = shade(self.textures, points, light)
+        ones = torch.ones_like(radiance[:, :1])
+        values = torch.cat((radiance.clamp(0, 1), *material, normals, ones), dim=-1)  # [P, 12]
+        image = fragments.antialiased(values, self.mesh.neighbors).permute(0, 3, 1, 2)
+        image = functional.avg_pool2d(image, k).permute(0, 2, 3, 1)
+        alpha = image[..., 11:]
+        straight = image[..., :11] / alpha.clamp(min=1e-6)
+        return {
+            "color": linear_to_srgb(straight[..., :3]),
+            "alpha": alpha,
+            "base_color": straight[..., 3:6],
+            "roughness": straight[..., 6:7],
+            "metallic": straight[..., 7:8],
+            "normal": functional.normalize(straight[..., 8:11], dim=-1),
+        }

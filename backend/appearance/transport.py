@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shadows and one bounce, traced once per mesh and then applied as matrices.
+
+For each vertex and each of K directions (the texels of a small cube map, so that the environment reduces to them
+exactly) a ray says whether the environment is visible. Irradiance under any light is then a matrix product, free of
+noise and linear in the light: precomputed radiance transfer (Sloan et al. 2002) in a basis of solid-angle boxes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kernels.visibility import Occluder, vertex_visibility
+from .cube_map import cube_coordinates, cube_directions, cube_solid_angles, downsample
+from .environment import Prefiltered
+
+RAY_OFFSET = 2e-3  # of the mesh's diagonal: leaves the faces that meet at a vertex
+
+
+@dataclass(frozen=True)
+class Transport:
+    """What the vertices of one mesh see of the environment and of each other.
+
+    Attributes:
+        size: side R of a face of the cube of directions; K = 6·R·R.
+        direct: [V, K] float32, visibility · cos θ · solid angle.
+        bounce: sparse [V, V] or None, irradiance at a vertex for unit radiosity of the vertices it sees.
+        blocked_cosine: [V, 1] float32, the occluded part of ∫ cos θ dω = π.
+        normals: [V, 3] float32, the normals for which `direct` was traced.
+        visibility: [V, ΣK] uint8 0..255, visible share per direction of the cube and of its coarser levels.
+        level_sizes: face sides of these levels, finest first.
+    """
+
+    size: int
+    direct: Tensor
+    bounce: Tensor | None
+    blocked_cosine: Tensor
+    normals: Tensor
+    visibility: Tensor
+    level_sizes: tuple[int, ...]
+
+    @staticmethod
+    def trace(vertices: Tensor, normals: Tensor, triangles: Tensor, size: int, bounce: bool) -> Transport:
+        """Trace the visibility of `vertices` [V, 3] with unit `normals` [V, 3] in 6·size² directions."""
+        device = vertices.device
+        vertices, normals = vertices.detach(), normals.detach()
+        directions = cube_directions(size).to(device)  # [K, 3]
+        solid_angles = cube_solid_angles(size).to(device)  # [K]
+        diagonal = float((vertices.amax(0) - vertices.amin(0)).norm())
+        hits = vertex_visibility(
+            Occluder(vertices, triangles), vertices, normals, directions, RAY_OFFSET * diagonal
+        )  # [V, K]
+        cosines = (normals @ directions.T).clamp(min=0) * solid_angles  # [V, K]
+        clear = hits < 0
+        direct = cosines * clear
+        blocked = cosines - direct
+        spread = None
+        if bounce:
+            vertex, direction = torch.nonzero(blocked > 0, as_tuple=True)
+            seen = triangles[hits[vertex, direction].long(), 0].long()
+            indices = torch.stack((vertex, seen))
+            spread = torch.sparse_coo_tensor(indices, blocked[vertex, direction], (len(vertices),) * 2).coalesce()
+            spread = spread.to_sparse_csr()
+        levels, sizes = [], []
+        cube = clear.float().T.reshape(6, size, size, -1)  # [6, R, R, V]
+        while True:
+            levels.append(cube.reshape(-1, len(vertices)))
+            sizes.append(cube.shape[1])
+            if cube.shape[1] % 2:
+                break
+            cube = downsample(cube, cube.shape[1] // 2)
+        visibility = (torch.cat(levels).T * 255).round().to(torch.uint8).contiguous()
+        return Transport(
+            size, direct, spread, blocked.sum(1, keepdim=True), normals, visibility, tuple(sizes)
+        )
+
+    def light_vertices(self, light: Prefiltered, base: Tensor, base_color: Tensor) -> tuple[Tensor, Tensor]:
+        """Light that arrives at the vertices.
+
+        Args:
+            light: the environment, for its irradiance without shadows.
+            base: [6, S, S, 3] float32, the environment's texels; S is a multiple of `size`.
+            base_color: [V, 3] float32, what the object's own surface reflects (used without gradient).
+
+        Returns:
+            Share of the unshadowed irradiance that arrives [V, 3] (more than one where bounced light adds), and the
+            mean radiance [V, 3] of the occluded directions.
+        """
+        radiance = downsample(base, self.size).reshape(-1, 3)  # [K, 3]
+        arriving = self.direct @ radiance  # [V, 3]
+        glow = torch.zeros_like(arriving)
+        if self.bounce is not None:
+            radiosity = base_color.detach() * arriving / torch.pi
+            reflected = self.bounce @ radiosity
+            glow = reflected / self.blocked_cosine.clamp(min=1e-3)
+            arriving = arriving + reflected
+        share = arriving / light.irradiance(self.normals).clamp(min=1e-4)
+        return share, glow
+
+    def specular_visibility(
+        self, triangles: Tensor, triangle_ids: Tensor, barycentrics: Tensor, reflected: Tensor, roughness: Tensor
+    ) -> Tensor:
+        """Visible share [P, 1] of the lobe of `roughness` [P, 1] around `reflected` [P, 3]; no gradient."""
+        with torch.no_grad():
+            corners = triangles[triangle_ids.long()].long()  # [P, 3]
+            last = 1 - barycentrics.sum(-1, keepdim=True)
+            weights = torch.cat((barycentrics, last), dim=-1)  # [P, 3]
+            # A GGX lobe spans about 2·atan(α) around the reflection, a texel of the cube about 90°/R.
+            lobe = 2 * torch.atan(roughness.square())[:, 0] / (torch.pi / 2)
+            level = torch.log2((lobe * self.size).clamp(min=1)).round().long().clamp(max=len(self.level_sizes) - 1)
+            face, a, b = cube_coordinates(reflected)
+            sizes = torch.tensor(self.level_sizes, device=level.device)
+            starts = torch.cumsum(6 * sizes * sizes, 0) - 6 * sizes * sizes
+            side = sizes[level]
+            column = ((a + 1) / 2 * side - 0.5).clamp(min=0)
+            row = ((b + 1) / 2 * side - 0.5).clamp(min=0)
+            column0 = torch.minimum(column.long(), side - 1)
+            row0 = torch.minimum(row.long(), side - 1)
+            column1, row1 = torch.minimum(column0 + 1, side - 1), torch.minimum(row0 + 1, side - 1)
+            fx, fy = column - column0, row - row0
+            base = starts[level] + face * side * side
+            share = torch.zeros_like(a)
+            for r, c, w in (
+                (row0, column0, (1 - fx) * (1 - fy)),
+                (row0, column1, fx * (1 - fy)),
+                (row1, column0, (1 - fx) * fy),
+                (row1, column1, fx * fy),
+            ):
+                texel = base + r * side + c  # [P]
+                seen = self.visibility[corners, texel[:, None]].float()  # [P, 3]
+                share += w * (seen * weights).sum(-1) / 255
+            return share[:, None]

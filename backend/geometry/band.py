@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The narrow band: the cells of a regular grid that lie near the surface, with the topology an isosurface needs.
+
+A dense grid knows the sign of the field everywhere; only the cells next to a sign change are evaluated in a step.
+Their topology is found once and stays valid for the steps until the surface has moved by about a cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular grid of vertices in world space. `shape` counts vertices along x, y, z."""
+
+    origin: tuple[float, float, float]
+    cell_size: float
+    shape: tuple[int, int, int]
+
+    @staticmethod
+    def around(bounds: Tensor, cells: int) -> Grid:
+        """Grid with `cells` cells along the longest side of `bounds` [2, 3] (world) and one cell of margin around it."""
+        extent = (bounds[1] - bounds[0]).cpu()
+        cell_size = float(extent.max()) / cells
+        counts = torch.ceil(extent / cell_size).long() + 2
+        origin = ((bounds[0] + bounds[1]) / 2).cpu() - counts * cell_size / 2
+        x, y, z = (int(n) + 1 for n in counts)
+        return Grid((float(origin[0]), float(origin[1]), float(origin[2])), cell_size, (x, y, z))
+
+    @property
+    def extent(self) -> float:
+        """Length of the longest side, world units."""
+        return self.cell_size * (max(self.shape) - 1)
+
+    def positions(self, indices: Tensor) -> Tensor:
+        """World positions [M, 3] of the vertices with flat `indices` [M]."""
+        _, ny, nz = self.shape
+        coordinates = torch.stack((indices // (ny * nz), indices // nz % ny, indices % nz), dim=-1)  # [M, 3]
+        return coordinates * self.cell_size + torch.tensor(self.origin, device=indices.device)
+
+    def all_positions(self, device: torch.device) -> Tensor:
+        """World positions [X·Y·Z, 3] of all vertices, z fastest."""
+        x, y, z = self.shape
+        return self.positions(torch.arange(x * y * z, device=device))
+
+
+def edge_of(axis: int, bit_b: int, bit_c: int) -> int:
+    """Number 0..11 of the cell edge along `axis` at the given bits of the two following axes."""
+    return axis * 4 + bit_b + 2 * bit_c
+
+
+@dataclass(frozen=True)
+class Band:
+    """Cells near the surface. Local vertex numbers index `vertices`; local cell numbers index `corners`.
+
+    Attributes:
+        vertices: [M] int64, flat indices into the dense grid.
+        positions: [M, 3] float32, world.
+        corners: [C, 8] int64 local vertices; corner k stands at bits (k & 1, k >> 1 & 1, k >> 2 & 1) of (x, y, z).
+        edges: [E, 2] int64 local vertices, low end first.
+        edge_axis: [E] int64.
+        edge_cells: [E, 4] int64 local cells around the edge, counter-clockwise seen from its high end; −1 outside.
+    """
+
+    vertices: Tensor
+    positions: Tensor
+    corners: Tensor
+    edges: Tensor
+    edge_axis: Tensor
+    edge_cells: Tensor
+
+    @staticmethod
+    def around_surface(sdf: Tensor, grid: Grid, dilation: int = 1) -> Band:
+        """The band of cells within `dilation` cells of a sign change of `sdf` [X, Y, Z]."""
+        device = sdf.device
+        nx, ny, nz = sdf.shape
+        inside = (sdf < 0).to(torch.float32)[None, None]
+        highest = functional.max_pool3d(inside, 2, 1)
+        lowest = -functional.max_pool3d(-inside, 2, 1)
+        active = (highest != lowest).to(torch.float32)  # [1, 1, X-1, Y-1, Z-1]
+        if dilation:
+            active = functional.max_pool3d(active, 2 * dilation + 1, 1, dilation)
+        cell_low = torch.nonzero(active[0, 0])  # [C, 3]
+        strides = torch.tensor([ny * nz, nz, 1], device=device)
+        bits = torch.tensor([[k & 1, k >> 1 & 1, k >> 2 & 1] for k in range(8)], device=device)
+        flat_corners = (cell_low @ strides)[:, None] + bits @ strides  # [C, 8]
+
+        is_vertex = torch.zeros(nx * ny * nz, dtype=torch.bool, device=device)
+        is_vertex[flat_corners.reshape(-1)] = True
+        vertices = torch.nonzero(is_vertex)[:, 0]  # [M]
+        local_vertex = torch.full((nx * ny * nz,), -1, dtype=torch.int64, device=device)
+        local_vertex[vertices] = torch.arange(len(vertices), device=device)
+        local_cell = torch.full((nx * ny * nz,), -1, dtype=torch.int64, device=device)  # by low corner
+        local_cell[flat_corners[:, 0]] = torch.arange(len(cell_low), device=device)
+
+        edges, axes, around = [], [], []
+        for axis in range(3):
+            step, b, c = strides[axis], strides[(axis + 1) % 3], strides[(axis + 2) % 3]
+            high = local_vertex[(vertices + step).clamp(max=nx * ny * nz - 1)]
+            low = torch.nonzero(high >= 0)[:, 0]
+            at = vertices[low]
+            cells = torch.stack((at - b - c, at - c, at, at - b), dim=-1).clamp(min=0)
+            edges.append(torch.stack((low, high[low]), dim=-1))
+            axes.append(torch.full((len(low),), axis, dtype=torch.int64, device=device))
+            around.append(local_cell[cells])
+        return Band(
+            vertices,
+            grid.positions(vertices),
+            local_vertex[flat_corners],
+            torch.cat(edges),
+            torch.cat(axes),
+            torch.cat(around),
+        )

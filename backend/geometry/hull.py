@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The visual hull as a signed distance field: where reconstruction starts when the photographs have masks.
+
+For one view, the signed distance of a point to the cone over its mask is about the 2D distance in the image times
+depth / focal length. The hull is the intersection of the cones, so its field is the largest over all views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import UserError
+from .band import Grid
+
+SEARCH_CELLS = 64
+
+
+@dataclass(frozen=True)
+class Silhouettes:
+    """Signed 2D distances to the masks, with the cameras that see them.
+
+    Attributes:
+        distance: [N, 1, H, W] float32, pixels, negative inside the mask.
+        intrinsics: [N, 4] float32, fx fy cx cy of these images.
+        world_to_cam: [N, 4, 4] float32, OpenGL axes.
+    """
+
+    distance: Tensor
+    intrinsics: Tensor
+    world_to_cam: Tensor
+
+    @staticmethod
+    def from_masks(alpha: Tensor, intrinsics: Tensor, cam_to_world: Tensor) -> Silhouettes:
+        """Distances of masks `alpha` [N, H, W] in 0..1 on the CPU; the edge lies at one half."""
+        fields = []
+        for mask in (alpha > 0.5).cpu().numpy():
+            if mask.any() and not mask.all():
+                fields.append(distance_transform_edt(~mask) - distance_transform_edt(mask))
+            else:
+                fields.append(np.full(mask.shape, -np.inf if mask.all() else np.inf))
+        stacked = torch.from_numpy(np.stack(fields).astype(np.float32)).nan_to_num(posinf=1e4, neginf=-1e4)
+        device = cam_to_world.device
+        return Silhouettes(stacked[:, None].to(device), intrinsics, torch.linalg.inv(cam_to_world))
+
+    def signed_distance(self, points: Tensor) -> Tensor:
+        """Hull distance [M], world units, of world `points` [M, 3]. A view that does not see a point says nothing."""
+        height, width = self.distance.shape[-2:]
+        result = torch.full((len(points),), -torch.inf, device=points.device)
+        for field, intrinsics, world_to_cam in zip(self.distance, self.intrinsics, self.world_to_cam, strict=True):
+            local = points @ world_to_cam[:3, :3].T + world_to_cam[:3, 3]  # [M, 3] camera
+            depth = -local[:, 2]
+            fx, fy, cx, cy = intrinsics.unbind()
+            x = fx * local[:, 0] / depth + cx
+            y = -fy * local[:, 1] / depth + cy
+            uv = torch.stack((2 * x / width - 1, 2 * y / height - 1), dim=-1)  # [M, 2]
+            pixels = functional.grid_sample(field[None], uv[None, None], align_corners=False, padding_mode="border")
+            seen = (depth > 1e-6) & (uv.abs() < 1).all(dim=-1)
+            cone = pixels[0, 0, 0] * depth / torch.sqrt(fx * fy)
+            result = torch.where(seen, torch.maximum(result, cone), result)
+        # What no camera sees cannot be the object that all of them show.
+        return torch.where(result == -torch.inf, torch.inf, result)
+
+
+def find_bounds(silhouettes: Silhouettes) -> Tensor:
+    """Bounding box [2, 3], world, of the visual hull, searched between the cameras.
+
+    Raises:
+        UserError: the masks have no common volume.
+    """
+    cam_to_world = torch.linalg.inv(silhouettes.world_to_cam)
+    centers, forward = cam_to_world[:, :3, 3], -cam_to_world[:, :3, 2]
+    focus = closest_point_to_rays(centers, forward)
+    radius = (centers - focus).norm(dim=1).max()
+    bounds = torch.stack((focus - radius, focus + radius))
+    # Twice: the first search box is as wide as the camera ring, the second is the object with a cell of slack.
+    for _ in range(2):
+        grid = Grid.around(bounds, SEARCH_CELLS)
+        points = grid.all_positions(centers.device)
+        near = silhouettes.signed_distance(points) < grid.cell_size * 0.87  # half a cell's diagonal
+        if not bool(near.any()):
+            raise UserError(
+                what="the masks of the views have no common volume",
+                where="capture",
+                expected="cameras that all look at one object, and masks that show it",
+                found=f"no point that lies inside all {len(centers)} masks",
+                remedy="Check the camera poses (OpenGL axes, camera to world) and that the masks are white on the object.",
+            )
+        kept = points[near]
+        bounds = torch.stack((kept.amin(0) - grid.cell_size / 2, kept.amax(0) + grid.cell_size / 2))
+    return bounds
+
+
+def closest_point_to_rays(origins: Tensor, directions: Tensor) -> Tensor:
+    """The point [3] with the least squared distance to all lines; `directions` [N, 3] are unit vectors."""
+    eye = torch.eye(3, device=origins.device)
+    projectors = eye - directions[:, :, None] * directions[:, None, :]  # [N, 3, 3]
+    # A trace of damping toward the mean keeps parallel views solvable.
+    damping = 1e-4 * len(origins) * eye
+    right = (projectors @ origins[:, :, None]).sum(0)[:, 0] + damping @ origins.mean(0)
+    return torch.linalg.solve(projectors.sum(0) + damping, right)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The signed distance field: visual hull plus a learned residual, hash grid and small MLP (Müller et al. 2022)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.hash_grid import HashGridConfig, hash_encode, make_table
+from .band import Band, Grid
+
+
+class SignedDistanceField(nn.Module):
+    """Field values on the narrow band of a grid, with the dense grid kept up to date behind it.
+
+    The residual is measured in cells, so that learning rates do not depend on the size of the capture. Levels of the
+    hash grid are unlocked coarse to fine.
+    """
+
+    dense: Tensor  # [X, Y, Z] float32, the last known value everywhere, world units
+    hull: Tensor  # [X, Y, Z] float32, the start, world units
+
+    def __init__(self, hull: Tensor, grid: Grid, config: HashGridConfig, width: int = 32) -> None:
+        super().__init__()
+        self.grid = grid
+        self.config = config
+        device = hull.device
+        self.register_buffer("hull", hull.clone())
+        self.register_buffer("dense", hull.clone())
+        self.table = nn.Parameter(make_table(config, device, None))
+        self.mlp = nn.Sequential(
+            nn.Linear(config.levels * config.features, width), nn.Softplus(beta=10), nn.Linear(width, 1)
+        ).to(device)
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.bias)
+        nn.init.normal_(last.weight, std=0.1 / width**0.5)
+        self.active_levels = config.levels
+        self.band = self.find_band()
+
+    def find_band(self) -> Band:
+        """The band around the present surface; the outermost layer of the grid always stays outside the object."""
+        dense = self.dense
+        for axis in range(3):
+            for end in (0, -1):
+                dense.select(axis, end).clamp_(min=self.grid.cell_size / 2)
+        return Band.around_surface(dense, self.grid)
+
+    def update_band(self) -> None:
+        """Move the band to where the surface is now."""
+        self.band = self.find_band()
+
+    def forward(self) -> Tensor:
+        """Signed distances [M] float32, world units, at `band.vertices`; the dense grid is updated with them."""
+        band = self.band
+        unit = (band.positions - torch.tensor(self.grid.origin, device=band.positions.device)) / self.grid.extent
+        features = hash_encode(unit, self.table, self.config, active_levels=self.active_levels)  # [M, L·F]
+        residual = self.mlp(features)[:, 0] * self.grid.cell_size
+        values = self.hull.reshape(-1)[band.vertices] + residual
+        self.dense.view(-1)[band.vertices] = values.detach()
+        return values
+
+
+def eikonal_loss(values: Tensor, band: Band, cell_size: float) -> Tensor:
+    """Mean squared deviation of |∇f| from 1 over the band's cells (Gropp et al. 2020), by differences along the edges."""
+    corner = values[band.corners]  # [C, 8]
+    x = (corner[:, 1::2] - corner[:, 0::2]).mean(1)
+    y = (corner[:, [2, 3, 6, 7]] - corner[:, [0, 1, 4, 5]]).mean(1)
+    z = (corner[:, 4:] - corner[:, :4]).mean(1)
+    gradient = torch.stack((x, y, z), dim=-1) / cell_size  # [C, 3]
+    norm = (gradient.square().sum(-1) + 1e-8).sqrt()
+    return (norm - 1).square().mean()
+
+
+def sign_change_loss(values: Tensor, band: Band, cell_size: float) -> Tensor:
+    """Cross-entropy between the ends of the edges that change sign (Munkberg et al. 2022, eq. 2): fewer stray sheets."""
+    a, b = values[band.edges].unbind(1)
+    crossing = (a.detach() < 0) != (b.detach() < 0)
+    a, b = a[crossing] / cell_size, b[crossing] / cell_size
+    entropy = nn.functional.binary_cross_entropy_with_logits
+    return entropy(a, (b > 0).float()) + entropy(b, (a > 0).float())

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps of a stage that can be watched, paused and stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .losses import composite, psnr
+
+REPORT_SECONDS = 0.5
+
+
+class JobLike(Protocol):
+    """The part of `backend.job.Job` that a stage talks to."""
+
+    def report(
+        self, stage: str, step: int, steps: int, psnr: float | None = None, seconds_left: float | None = None
+    ) -> None: ...
+
+    def should_stop(self) -> bool:
+        """Wait while the job is paused; raise Stopped when it was stopped."""
+
+    @property
+    def finish_requested(self) -> bool: ...
+
+
+class StageProgress:
+    """Reports one stage of a job.
+
+    Args:
+        job: where reports go and requests come from.
+        stage: its name, as the artist reads it.
+        seconds_after: estimate of the time that the stages after this one take.
+    """
+
+    def __init__(self, job: JobLike, stage: str, seconds_after: float = 0.0) -> None:
+        self._job = job
+        self._stage = stage
+        self._seconds_after = seconds_after
+        self._squared_error: Tensor | None = None
+        self.seconds = 0.0
+        self.steps_done = 0
+
+    def steps(self, count: int) -> Iterator[int]:
+        """Step numbers 0 … count − 1; ends early when the artist asks to finish now.
+
+        Raises:
+            Stopped: the user stopped the job.
+        """
+        start = reported = time.perf_counter()
+        for step in range(count):
+            self._job.should_stop()
+            if self._job.finish_requested:
+                break
+            yield step
+            self.steps_done = step + 1
+            now = time.perf_counter()
+            self.seconds = now - start
+            if now - reported > REPORT_SECONDS or step + 1 == count:
+                reported = now
+                left = self.seconds / self.steps_done * (count - self.steps_done) + self._seconds_after
+                self._job.report(self._stage, self.steps_done, count, self.psnr(), left)
+
+    def observe(self, rendered: Tensor, photo: Tensor) -> None:
+        """Take note of a step's images [B, H, W, 4], premultiplied, for the running PSNR over white."""
+        with torch.no_grad():
+            white = torch.ones(3, device=photo.device)
+            error = (composite(rendered.detach(), white).clamp(0, 1) - composite(photo, white)).square().mean()
+            self._squared_error = error if self._squared_error is None else self._squared_error.lerp(error, 0.05)
+
+    def psnr(self) -> float | None:
+        """Running PSNR of the training views in dB, or None before the first step."""
+        return None if self._squared_error is None else psnr(float(self._squared_error))
