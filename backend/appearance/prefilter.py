@@ -109,8 +109,9 @@ def build_operator(lobe: Lobe, source: int, target: int, device: torch.device) -
     if source <= DENSE_RESOLUTION:
         return Operator(source, target, dense=_dense(lobe, source, target).to(device))
     angle = _CAP_TEXELS * (torch.pi / 2) / source
-    edge = torch.tensor(angle, dtype=torch.float64).cos().requires_grad_()
-    value = lobe(edge)
+    with torch.enable_grad():  # the caller may only be rendering
+        edge = torch.tensor(angle, dtype=torch.float64).cos().requires_grad_()
+        value = lobe(edge)
     (slope,) = torch.autograd.grad(value, edge)
     c0, k0, k1 = edge.item(), value.item(), slope.item()
 
