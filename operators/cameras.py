@@ -52,6 +52,7 @@ def add_photo(camera: bpy.types.Object, photo: Path) -> None:
 def look_through(scene: bpy.types.Scene, camera: bpy.types.Object) -> None:
     """Makes it the scene's camera and gives the scene the photograph's size and pixel shape."""
     scene.camera = camera
-    if "unrender_resolution" in camera:
-        width, height = camera["unrender_resolution"]
+    size = camera.get("unrender_resolution")
+    if size is not None:
+        width, height = size
         write_frame(scene.render, Frame(width, height, *camera["unrender_pixel_aspect"]))

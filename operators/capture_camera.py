@@ -155,7 +155,7 @@ def read_lens(camera: "bpy.types.Camera", name: str = "") -> Lens:
         camera.sensor_height,
         camera.sensor_fit,
         camera.shift_x,
-        camera.shift_y,  # type: ignore[arg-type]
+        camera.shift_y,
     )
 
 

@@ -71,12 +71,12 @@ def render_views(folder: Path, count: int, samples: int) -> list[dict[str, str]]
 
 def _held_out(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     """The cameras of the test views, else of all views, in the order of the capture."""
-    cameras = [item for item in scene.objects if item.type == "CAMERA" and "unrender_split" in item]
+    cameras = [item for item in scene.objects if item.type == "CAMERA" and item.get("unrender_split")]
     return [camera for camera in cameras if camera["unrender_split"] == "test"] or cameras
 
 
 def _use_cycles(scene: bpy.types.Scene, samples: int) -> None:
-    scene.render.engine = "CYCLES"
+    scene.render.engine = "CYCLES"  # type: ignore[assignment]  # the stub lists the engines of one build
     cycles = scene.cycles
     cycles.device = "CPU"
     cycles.samples = samples

@@ -8,6 +8,7 @@ path of their job's folder, by which it is found again.
 
 import time
 from pathlib import Path
+from typing import Any
 
 import bpy
 from bpy.app.handlers import persistent
@@ -16,6 +17,7 @@ from .. import __package__ as base_package
 from ..backend.errors import UserError
 from ..backend.job import JobFolder
 from . import jobs
+from .blender_context import settings_of, windows
 from .jobs import JobWatch
 
 WATCHES: dict[Path, JobWatch] = {}
@@ -77,24 +79,29 @@ def wake() -> None:
 
 def job_of(scene: bpy.types.Scene | None) -> JobWatch | None:
     """The job to show beside a scene: its own, else the latest still at work (started before an undo or file load)."""
-    if scene is not None and scene.unrender.job_folder:
-        own = WATCHES.get(Path(bpy.path.abspath(scene.unrender.job_folder)))
-        if own is not None:
-            return own
+    own = WATCHES.get(folder) if scene is not None and (folder := _folder_of(scene)) is not None else None
+    if own is not None:
+        return own
     return next((watch for watch in reversed(WATCHES.values()) if watch.active), None)
 
 
 def scene_of(watch: JobWatch) -> bpy.types.Scene | None:
     """The scene of the open file that the job belongs to."""
     for scene in bpy.data.scenes:
-        if scene.unrender.job_folder and Path(bpy.path.abspath(scene.unrender.job_folder)) == watch.folder:
+        if _folder_of(scene) == watch.folder:
             return scene
     return None
 
 
+def _folder_of(scene: bpy.types.Scene) -> Path | None:
+    """The job folder that a scene names."""
+    path = settings_of(scene).job_folder
+    return Path(bpy.path.abspath(path)) if path else None
+
+
 def redraw() -> None:
     """Asks every sidebar to draw again."""
-    for window in bpy.context.window_manager.windows:
+    for window in windows():
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
                 for region in area.regions:
@@ -108,17 +115,19 @@ def import_finished(watch: JobWatch) -> None:
     if scene is None:
         watch.message = "Finished. Its scene is not open: import the result where you want it"
         return
-    windows = bpy.context.window_manager.windows
-    window = next((window for window in windows if window.scene == scene), windows[0] if windows else None)
+    window = next((window for window in windows() if window.scene == scene), None)
+    context: dict[str, Any] = {"scene": scene} if window is None else {"window": window, "scene": scene}
     try:
-        with bpy.context.temp_override(window=window, scene=scene):
-            bpy.ops.unrender.import_result("EXEC_DEFAULT", True, directory=str(watch.result), capture=_capture(scene))
+        with bpy.context.temp_override(**context):
+            bpy.ops.unrender.import_result(  # type: ignore[attr-defined]
+                "EXEC_DEFAULT", True, directory=str(watch.result), capture=_capture(scene)
+            )
     except (RuntimeError, UserError) as error:  # an operator's error report arrives as RuntimeError
         watch.message = jobs.clip(str(error).removeprefix("Error: "))
 
 
 def _capture(scene: bpy.types.Scene) -> str:
-    return str(bpy.path.abspath(scene.unrender.capture))
+    return str(bpy.path.abspath(settings_of(scene).capture))
 
 
 def _job_register() -> Path | None:
@@ -133,8 +142,8 @@ def _job_register() -> Path | None:
 def on_load(*_: object) -> None:
     """After a file was opened: its scenes' jobs are followed again."""
     for scene in bpy.data.scenes:
-        if scene.unrender.job_folder:
-            attach(Path(bpy.path.abspath(scene.unrender.job_folder)))
+        if (folder := _folder_of(scene)) is not None:
+            attach(folder)
 
 
 def find_jobs() -> None:

@@ -2,12 +2,17 @@
 """File > Import > Unrender Result: a finished reconstruction becomes mesh, material, world and cameras."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from ..backend.errors import UserError
+from .blender_context import scene_of
 from .place_result import Options, Placed, place_result
+
+if TYPE_CHECKING:
+    from .blender_context import OperatorResult
 
 WORLD_ITEMS = (
     (
@@ -64,18 +69,19 @@ class UNRENDER_OT_import_result(bpy.types.Operator):
         options={"HIDDEN", "SKIP_SAVE"},
     )
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> "OperatorResult":
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> "OperatorResult":
+        scene = scene_of(context)
         try:
-            placed = place_result(Path(bpy.path.abspath(self.directory)), context.scene, self._options())
+            placed = place_result(Path(bpy.path.abspath(self.directory)), scene, self._options())
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         if self.match_view:
-            context.scene.view_settings.view_transform = "Standard"
+            scene.view_settings.view_transform = "Standard"
         select_only(context, placed.asset)
         for note in placed.notes:
             self.report({"WARNING"}, note)

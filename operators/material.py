@@ -52,7 +52,7 @@ def gltf_group() -> bpy.types.NodeTree:
         _node(group.nodes, "NodeGroupInput", -200, 0)
     if "Occlusion" not in group.interface.items_tree:
         socket = group.interface.new_socket("Occlusion", in_out="INPUT", socket_type="NodeSocketFloat")
-        socket.default_value = 1.0  # type: ignore[attr-defined]
+        socket.default_value = 1.0
     return group
 
 

@@ -18,7 +18,7 @@ def build_mesh(source: GlbMesh, name: str) -> bpy.types.Mesh:
     triangles = np.ascontiguousarray(source.triangles[keep])  # [T, 3] int32
     mesh = bpy.data.meshes.new(name)
     mesh.vertices.add(len(source.positions))
-    mesh.attributes["position"].data.foreach_set("vector", source.positions.ravel())
+    mesh.vertices.foreach_set("co", source.positions.ravel())
     mesh.loops.add(triangles.size)
     mesh.loops.foreach_set("vertex_index", triangles.ravel())
     mesh.polygons.add(len(triangles))

@@ -124,7 +124,7 @@ def _contact_sheet(path: Path, name: str, bounds: np.ndarray, pack: bool) -> bpy
     """The contact sheet as a picture standing behind the asset, as wide as three of it."""
     sheet = bpy.data.objects.new(f"{name} Contact Sheet", None)
     sheet.empty_display_type = "IMAGE"
-    sheet.data = keep_image(path, f"{name}_ContactSheet", data=False, pack=pack)
+    sheet.data = keep_image(path, f"{name}_ContactSheet", data=False, pack=pack)  # type: ignore[assignment]
     size = float(np.linalg.norm(bounds[1] - bounds[0]))
     sheet.empty_display_size = 3 * size
     sheet.rotation_euler = (np.pi / 2, 0, 0)

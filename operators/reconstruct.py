@@ -4,6 +4,7 @@
 import sys
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
@@ -12,6 +13,10 @@ from .. import __package__ as base_package
 from ..backend.errors import UserError
 from ..backend.job import JobFolder
 from . import follow, jobs
+from .blender_context import scene_of, settings_of
+
+if TYPE_CHECKING:
+    from .blender_context import OperatorResult
 
 REQUEST_ITEMS = (
     (
@@ -48,14 +53,14 @@ class UNRENDER_OT_reconstruct(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        reason = why_not(context.scene)
+        reason = why_not(scene_of(context))
         if reason:
             cls.poll_message_set(reason)
         return not reason
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        scene = context.scene
-        settings = scene.unrender
+    def execute(self, context: bpy.types.Context) -> "OperatorResult":
+        scene = scene_of(context)
+        settings = settings_of(scene)
         capture = Path(bpy.path.abspath(settings.capture))
         previous = follow.job_of(scene)
         try:
@@ -103,7 +108,7 @@ class UNRENDER_OT_control(bpy.types.Operator):
             return False
         return True
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> "OperatorResult":
         watch = follow.WATCHES.get(Path(self.folder)) if self.folder else follow.job_of(context.scene)
         if watch is None:
             self.report({"ERROR"}, f"{self.folder or 'This scene'}: no job is known here.")
@@ -129,22 +134,22 @@ class UNRENDER_OT_find_job(bpy.types.Operator):
     )
     filter_folder: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> "OperatorResult":
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> "OperatorResult":
         folder = Path(bpy.path.abspath(self.directory))
         if follow.attach(folder) is None:
             self.report({"ERROR"}, f"{folder}: no job; expected a folder with events.jsonl.")
             return {"CANCELLED"}
-        context.scene.unrender.job_folder = str(folder)
+        settings_of(scene_of(context)).job_folder = str(folder)
         return {"FINISHED"}
 
 
 def why_not(scene: bpy.types.Scene) -> str:
     """Why a reconstruction cannot start from this scene, in a sentence for the button's tooltip; "" if it can."""
-    settings = scene.unrender
+    settings = settings_of(scene)
     if not settings.capture:
         return "Choose the capture folder first: photographs with transforms.json or capture.json."
     if not Path(bpy.path.abspath(settings.capture)).exists():
@@ -155,14 +160,15 @@ def why_not(scene: bpy.types.Scene) -> str:
     return ""
 
 
-def preferences(context: bpy.types.Context) -> "bpy.types.AddonPreferences | None":
+def preferences(context: bpy.types.Context) -> Any:
+    """Our preferences (panels.preferences), None where the add-on is not enabled as one."""
     addon = context.preferences.addons.get(base_package)
     return addon.preferences if addon else None
 
 
 def job_folder(scene: bpy.types.Scene, capture: Path) -> Path:
     """Where the job goes: what the artist chose, else a new folder in the default place or beside the blend file."""
-    chosen = scene.unrender.output
+    chosen = settings_of(scene).output
     if chosen:
         return Path(bpy.path.abspath(chosen))
     default = getattr(preferences(bpy.context), "jobs_folder", "")

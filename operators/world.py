@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The world that lit the photographs, as a World of its own."""
 
+from collections.abc import Iterable
+
 import bpy
 
 from . import compat
@@ -30,7 +32,7 @@ def is_untouched(world: bpy.types.World | None) -> bool:
     if world is None:
         return True
     if world.node_tree is None:  # 4.5 without nodes: one flat color
-        return _is_default_grey(world.color)
+        return _is_default_grey(world.color[:])
     backgrounds = [node for node in world.node_tree.nodes if node.bl_idname == "ShaderNodeBackground"]
     others = [
         node
@@ -43,5 +45,5 @@ def is_untouched(world: bpy.types.World | None) -> bool:
     return _is_default_grey(color.default_value) and strength.default_value == 1.0  # type: ignore[attr-defined]
 
 
-def _is_default_grey(color: object) -> bool:
-    return all(abs(channel - _DEFAULT_GREY) < 1e-3 for channel in tuple(color)[:3])  # type: ignore[call-overload]
+def _is_default_grey(color: Iterable[float]) -> bool:
+    return all(abs(channel - _DEFAULT_GREY) < 1e-3 for channel in tuple(color)[:3])

@@ -42,9 +42,10 @@ class UNRENDER_PG_scene(bpy.types.PropertyGroup):
 
 def register() -> None:
     bpy.utils.register_class(UNRENDER_PG_scene)
-    bpy.types.Scene.unrender = PointerProperty(type=UNRENDER_PG_scene)
+    pointer = PointerProperty(type=UNRENDER_PG_scene)  # type: ignore[func-returns-value]
+    setattr(bpy.types.Scene, "unrender", pointer)  # noqa: B010  # mypy: no stub knows the attribute
 
 
 def unregister() -> None:
-    del bpy.types.Scene.unrender
+    delattr(bpy.types.Scene, "unrender")
     bpy.utils.unregister_class(UNRENDER_PG_scene)

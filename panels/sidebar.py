@@ -2,13 +2,20 @@
 """The 'Unrender' tab of the 3D viewport's sidebar."""
 
 import textwrap
+from typing import TYPE_CHECKING
 
 import bpy
 
 from ..operators import follow, jobs
+from ..operators.blender_context import scene_of, settings_of
 from ..operators.import_result import UNRENDER_OT_import_result
 from ..operators.jobs import JobWatch
 from ..operators.reconstruct import UNRENDER_OT_control, UNRENDER_OT_find_job, UNRENDER_OT_reconstruct
+
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import IconItems
+
+    from ..backend.job import Request
 
 STATUS_TEXT = {
     "none": "No events yet",
@@ -20,25 +27,23 @@ STATUS_TEXT = {
     "stopped": "Stopped",
     "died": "Ended unexpectedly",
 }
+STATUS_ICON: dict[str, "IconItems"] = {"finished": "CHECKMARK", "failed": "ERROR", "died": "ERROR"}
 ASKED_TEXT = {"pause": "Pausing…", "resume": "Resuming…", "finish": "Finishing…", "stop": "Stopping…"}
 _POINTS_PER_CHARACTER = 6.5  # of the interface font, at scale 1
 
 
-class _Sidebar:
+class UNRENDER_PT_reconstruct(bpy.types.Panel):
+    bl_idname = "UNRENDER_PT_reconstruct"
+    bl_label = "Reconstruct"
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Unrender"
-
-
-class UNRENDER_PT_reconstruct(_Sidebar, bpy.types.Panel):
-    bl_idname = "UNRENDER_PT_reconstruct"
-    bl_label = "Reconstruct"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        settings = context.scene.unrender
+        settings = settings_of(scene_of(context))
         layout.prop(settings, "capture")
         layout.prop(settings, "preset")
         layout.prop(settings, "output")
@@ -48,12 +53,16 @@ class UNRENDER_PT_reconstruct(_Sidebar, bpy.types.Panel):
         row.operator(UNRENDER_OT_reconstruct.bl_idname, icon="MESH_MONKEY").resume = False
 
 
-class UNRENDER_PT_job(_Sidebar, bpy.types.Panel):
+class UNRENDER_PT_job(bpy.types.Panel):
     bl_idname = "UNRENDER_PT_job"
     bl_label = "Job"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Unrender"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
+        assert layout is not None
         watch = follow.job_of(context.scene)
         if watch is None:
             layout.label(text="No reconstruction yet", icon="INFO")
@@ -62,9 +71,12 @@ class UNRENDER_PT_job(_Sidebar, bpy.types.Panel):
         draw_job(layout, watch, context.region.width / context.preferences.system.ui_scale if context.region else 240)
 
 
-class UNRENDER_PT_import(_Sidebar, bpy.types.Panel):
+class UNRENDER_PT_import(bpy.types.Panel):
     bl_idname = "UNRENDER_PT_import"
     bl_label = "Import"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Unrender"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
@@ -85,8 +97,7 @@ def draw_job(layout: bpy.types.UILayout, watch: JobWatch, width: float) -> None:
             figures.label(text=f"{jobs.time_left(watch.seconds_left)} left")
         draw_buttons(layout, watch)
     else:
-        icon = {"finished": "CHECKMARK", "failed": "ERROR", "died": "ERROR"}.get(watch.status, "INFO")
-        column.label(text=STATUS_TEXT[watch.status], icon=icon)
+        column.label(text=STATUS_TEXT[watch.status], icon=STATUS_ICON.get(watch.status, "INFO"))
     if watch.message:
         draw_text(layout, watch.message, width)
     for warning in watch.warnings[-3:]:
@@ -106,7 +117,7 @@ def draw_buttons(layout: bpy.types.UILayout, watch: JobWatch) -> None:
     row = layout.row(align=True)
     row.enabled = watch.status in ("running", "paused") and watch.asked is None
     paused = watch.status == "paused"
-    shown = (
+    shown: tuple[tuple[Request, str, IconItems], ...] = (
         ("resume", "Resume", "PLAY") if paused else ("pause", "Pause", "PAUSE"),
         ("finish", "Finish Now", "CHECKMARK"),
         ("stop", "Stop", "X"),
@@ -127,10 +138,10 @@ def progress_text(watch: JobWatch) -> str:
     return f"{paused}{watch.stage} {watch.fraction:.0%}"
 
 
-def draw_text(layout: bpy.types.UILayout, text: str, width: float, icon: str = "NONE") -> None:
+def draw_text(layout: bpy.types.UILayout, text: str, width: float, icon: "IconItems" = "NONE") -> None:
     """A label that wraps: Blender's own cuts long lines."""
     column = layout.column(align=True)
     column.scale_y = 0.8
     for line in textwrap.wrap(text, max(20, int(width / _POINTS_PER_CHARACTER)))[:12]:
-        column.label(text=line, icon=icon)  # type: ignore[arg-type]
+        column.label(text=line, icon=icon)
         icon = "BLANK1" if icon != "NONE" else "NONE"
