@@ -6,9 +6,10 @@ Warp reads when it starts. Kernels carry hand-written adjoints, so Warp's own ar
 halves the compile time.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,33 @@ def home_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "unrender"
 
 
+@contextlib.contextmanager
+def _mute_native_errors() -> Iterator[None]:
+    """Sends what libraries print to file descriptor 2 to nowhere."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # a program without a console
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
 def _start() -> None:
     """Start Warp once per process, silently, with compiled kernels kept under `home_folder()`/cache/warp."""
     cache = home_folder() / "cache" / "warp"
     cache.mkdir(parents=True, exist_ok=True)
     wp.config.kernel_cache_dir = str(cache)
     wp.config.enable_backward = False
-    wp.config.log_level = wp.LOG_ERROR  # a machine without CUDA is no news
-    wp.init()
+    wp.config.log_level = wp.LOG_ERROR
+    with contextlib.nullcontext() if torch.cuda.is_available() else _mute_native_errors():
+        wp.init()  # its library warns of a missing CUDA driver, which is no news where torch has none either
     wp.config.log_level = wp.LOG_WARNING
 
 

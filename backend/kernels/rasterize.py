@@ -82,6 +82,14 @@ def grow(bounds: wp.vec4, x: wp.float32, y: wp.float32) -> wp.vec4:
 
 
 @wp.func
+def grow_by_corner(bounds: wp.vec4, v: wp.vec4) -> wp.vec4:
+    result = bounds
+    if v[3] > W_EPSILON:
+        result = grow(bounds, v[0] / v[3], v[1] / v[3])
+    return result
+
+
+@wp.func
 def grow_by_crossing(bounds: wp.vec4, a: wp.vec4, b: wp.vec4) -> wp.vec4:
     """Adds the point where edge ab meets the plane w = W_EPSILON, if it does."""
     result = bounds
@@ -92,42 +100,60 @@ def grow_by_crossing(bounds: wp.vec4, a: wp.vec4, b: wp.vec4) -> wp.vec4:
 
 
 @wp.func
-def pixel_bounds(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4, height: wp.int32, width: wp.int32) -> wp.vec4i:
-    """First and last column, first and last row of pixel centers the triangle can cover (first > last: none)."""
-    big = wp.float32(1.0e30)
-    bounds = wp.vec4(big, -big, big, -big)  # min x, max x, min y, max y in normalized device coordinates
-    if v0[3] > W_EPSILON:
-        bounds = grow(bounds, v0[0] / v0[3], v0[1] / v0[3])
-    if v1[3] > W_EPSILON:
-        bounds = grow(bounds, v1[0] / v1[3], v1[1] / v1[3])
-    if v2[3] > W_EPSILON:
-        bounds = grow(bounds, v2[0] / v2[3], v2[1] / v2[3])
-    if wp.min(v0[3], wp.min(v1[3], v2[3])) <= W_EPSILON:
-        bounds = grow_by_crossing(bounds, v0, v1)
-        bounds = grow_by_crossing(bounds, v1, v2)
-        bounds = grow_by_crossing(bounds, v2, v0)
-    half_w = 0.5 * float(width)
-    half_h = 0.5 * float(height)
-    # clamped as floats: a conversion to int must not overflow
-    j0 = wp.clamp((bounds[0] + 1.0) * half_w - 0.5 - BOUNDS_MARGIN, 0.0, float(width))
-    j1 = wp.clamp((bounds[1] + 1.0) * half_w - 0.5 + BOUNDS_MARGIN, -1.0, float(width - 1))
-    i0 = wp.clamp((1.0 - bounds[3]) * half_h - 0.5 - BOUNDS_MARGIN, 0.0, float(height))
-    i1 = wp.clamp((1.0 - bounds[2]) * half_h - 0.5 + BOUNDS_MARGIN, -1.0, float(height - 1))
-    return wp.vec4i(int(wp.ceil(j0)), int(wp.floor(j1)), int(wp.ceil(i0)), int(wp.floor(i1)))
-
-
-@wp.func
-def invisible(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4) -> wp.bool:
-    """True if a corner is not finite, or one plane of the view frustum has all three on its outer side."""
+def beside_frustum(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4) -> wp.bool:
+    """True if a side plane of the view frustum has all three corners on its outer side, whatever their w."""
     return (
-        not wp.isfinite(v0 + v1 + v2)
-        or (v0[0] > v0[3] and v1[0] > v1[3] and v2[0] > v2[3])
+        (v0[0] > v0[3] and v1[0] > v1[3] and v2[0] > v2[3])
         or (v0[0] < -v0[3] and v1[0] < -v1[3] and v2[0] < -v2[3])
         or (v0[1] > v0[3] and v1[1] > v1[3] and v2[1] > v2[3])
         or (v0[1] < -v0[3] and v1[1] < -v1[3] and v2[1] < -v2[3])
-        or (v0[2] > v0[3] and v1[2] > v1[3] and v2[2] > v2[3])
-        or (v0[2] < -v0[3] and v1[2] < -v1[3] and v2[2] < -v2[3])
     )
+
+
+@wp.func
+def pixel_bounds(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4, height: wp.int32, width: wp.int32) -> wp.vec4i:
+    """First and last column, first and last row of pixel centers the triangle can cover (first > last: none)."""
+    x0 = wp.float32(1.0e30)
+    x1 = wp.float32(-1.0e30)
+    y0 = wp.float32(1.0e30)
+    y1 = wp.float32(-1.0e30)
+    if wp.min(v0[3], wp.min(v1[3], v2[3])) > W_EPSILON:
+        r0 = 1.0 / v0[3]
+        r1 = 1.0 / v1[3]
+        r2 = 1.0 / v2[3]
+        x0 = wp.min(v0[0] * r0, wp.min(v1[0] * r1, v2[0] * r2))
+        x1 = wp.max(v0[0] * r0, wp.max(v1[0] * r1, v2[0] * r2))
+        y0 = wp.min(v0[1] * r0, wp.min(v1[1] * r1, v2[1] * r2))
+        y1 = wp.max(v0[1] * r0, wp.max(v1[1] * r1, v2[1] * r2))
+    else:
+        if not beside_frustum(v0, v1, v2):
+            bounds = wp.vec4(x0, x1, y0, y1)
+            bounds = grow_by_corner(bounds, v0)
+            bounds = grow_by_corner(bounds, v1)
+            bounds = grow_by_corner(bounds, v2)
+            bounds = grow_by_crossing(bounds, v0, v1)
+            bounds = grow_by_crossing(bounds, v1, v2)
+            bounds = grow_by_crossing(bounds, v2, v0)
+            x0 = bounds[0]
+            x1 = bounds[1]
+            y0 = bounds[2]
+            y1 = bounds[3]
+    half_w = 0.5 * float(width)
+    half_h = 0.5 * float(height)
+    # Clamped as floats, since a conversion to int must not overflow. int() rounds towards zero and so is floor of what
+    # is positive: the first pixel is floor(x + 1/2 - margin), the last floor(x + 1/2 + margin) - 1.
+    j0 = wp.clamp((x0 + 1.0) * half_w + (0.5 - BOUNDS_MARGIN), 0.0, float(width))
+    j1 = wp.clamp((x1 + 1.0) * half_w + (0.5 + BOUNDS_MARGIN), 0.0, float(width))
+    i0 = wp.clamp((1.0 - y1) * half_h + (0.5 - BOUNDS_MARGIN), 0.0, float(height))
+    i1 = wp.clamp((1.0 - y0) * half_h + (0.5 + BOUNDS_MARGIN), 0.0, float(height))
+    return wp.vec4i(int(j0), int(j1) - 1, int(i0), int(i1) - 1)
+
+
+@wp.func
+def is_finite(v0: wp.vec4, v1: wp.vec4, v2: wp.vec4) -> wp.bool:
+    total = v0 + v1 + v2
+    total_sum = total[0] + total[1] + total[2] + total[3]
+    return total_sum - total_sum == 0.0
 
 
 @wp.func
@@ -172,16 +198,16 @@ def _draw_triangles(
     """
     tid = begin + wp.tid()
     image = tid / part_size
-    views = clip.shape[0]
-    view = image % views
-    t = tid % part_size + (image / views) * part_size
+    part = image / clip.shape[0]
+    view = image - part * clip.shape[0]
+    t = tid + (part - image) * part_size
     if t >= triangles.shape[0]:
         return
     corners = triangles[t]
     v0 = clip[view, corners[0]]
     v1 = clip[view, corners[1]]
     v2 = clip[view, corners[2]]
-    if invisible(v0, v1, v2):
+    if not is_finite(v0, v1, v2):
         return
     box = pixel_bounds(v0, v1, v2, height, width)
     columns = box[1] - box[0] + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rasterisation and barycentrics against the reference that solves for every triangle at every pixel."""
+"""Rasterisation and barycentrics against the reference that tries every triangle at every pixel."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rasterisation by solving for the weights of every triangle at every pixel. Slow; any float type; differentiable."""
+"""Rasterisation by computing the weights of every triangle at every pixel. Slow; any float type; differentiable."""
 
 import torch
 
@@ -15,7 +15,8 @@ def pixel_centers(resolution: tuple[int, int], dtype: torch.dtype, device: torch
 def weights_at(corners: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """Weights of three corners whose sum projects onto a pixel.
 
-    Solves sum_k b_k (x_k - p_x w_k) = 0, sum_k b_k (y_k - p_y w_k) = 0, sum_k b_k = 1.
+    They solve sum_k b_k (x_k - p_x w_k) = 0 and sum_k b_k (y_k - p_y w_k) = 0, so b is perpendicular to both rows, and
+    sum_k b_k = 1.
 
     Args:
         corners: [..., 3, 4] clip positions.
@@ -24,12 +25,9 @@ def weights_at(corners: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     Returns:
         [..., 3]; not finite where the triangle is seen edge-on.
     """
-    x, y, _, w = corners.unbind(-1)
-    x, y, w, px, py = torch.broadcast_tensors(x, y, w, pixels[..., 0:1], pixels[..., 1:2])  # [..., 3]
-    system = torch.stack([x - px * w, y - py * w, torch.ones_like(x)], dim=-2)  # [..., 3, 3]
-    right = torch.zeros_like(x)
-    right[..., 2] = 1
-    return torch.linalg.solve_ex(system, right)[0]
+    x, y, _, w = corners.unbind(-1)  # [..., 3]
+    b = torch.linalg.cross(x - pixels[..., 0:1] * w, y - pixels[..., 1:2] * w)
+    return b / b.sum(-1, keepdim=True)
 
 
 def depth_layers(
