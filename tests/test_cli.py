@@ -105,7 +105,7 @@ def test_an_output_that_cannot_be_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not HAS_PIPELINE or os.name != "posix", reason="sends POSIX signals to the pipeline")
 def test_ctrl_c_ends_a_reconstruction_with_130_and_a_last_event(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "backend", "reconstruct", str(ROOT / "demo"), "--out", str(tmp_path / "job")]
-    command += ["--preset", "draft", "--device", "cpu", "--max-size", "64"]
+    command += ["--preset", "draft", "--device", "cpu", "--max-size", "64", "--set", "grid_cells=32"]
     environ = {**os.environ, "UNRENDER_PYTHON": sys.executable}
     child = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
     reader, seen = EventReader(tmp_path / "job"), []

@@ -61,9 +61,6 @@ def run(options: argparse.Namespace) -> int:
     settings = Settings.from_preset(options.preset, options.device, chosen)
     # Read once before anything is written: a capture that cannot be used must not leave a job folder behind.
     read_capture(options.capture, holdout=chosen.get("holdout", 0))
-
-    from ..optimization.pipeline import reconstruct
-
     noted = {
         "capture": str(options.capture.absolute()),
         "preset": options.preset,
@@ -75,6 +72,9 @@ def run(options: argparse.Namespace) -> int:
     if options.stop_with_parent:
         job.stop_when_stdin_closes()
     with job:
+        # Torch and the kernels take seconds to load: the folder is claimed, or refused, before that.
+        from ..optimization.pipeline import reconstruct
+
         result = reconstruct(options.capture, job, settings)
     print(result)
     return 0
