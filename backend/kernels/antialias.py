@@ -12,7 +12,7 @@ import torch
 import warp as wp
 
 from backend.kernels import bridge
-from backend.kernels.rasterize import add_corner_gradient, cross2, pixel_to_ndc, relative, turn
+from backend.kernels.screen import add_corner_gradient, cross2, pixel_to_ndc, relative, turn
 
 wp.set_module_options({**bridge.MODULE_OPTIONS, "fuse_fp": False})
 

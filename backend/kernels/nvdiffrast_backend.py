@@ -73,7 +73,7 @@ def rasterize(clip: torch.Tensor, triangles: torch.Tensor, resolution: tuple[int
 
 
 def barycentrics(clip: torch.Tensor, triangles: torch.Tensor, triangle_ids: torch.Tensor) -> torch.Tensor:
-    """As `backend.kernels.rasterize.barycentrics`. Draws again: triangle_ids gives the size only."""
+    """As `backend.kernels.barycentrics.barycentrics`. Draws again: triangle_ids gives the size only."""
     return _draw(clip, triangles, (triangle_ids.shape[1], triangle_ids.shape[2]))[..., :2]
 
 

@@ -55,7 +55,7 @@ def rasterize(clip: torch.Tensor, triangles: torch.Tensor, resolution: tuple[int
 
 
 def barycentrics(clip: torch.Tensor, triangles: torch.Tensor, triangle_ids: torch.Tensor) -> torch.Tensor:
-    """As `backend.kernels.rasterize.barycentrics`."""
+    """As `backend.kernels.barycentrics.barycentrics`."""
     resolution = (triangle_ids.shape[1], triangle_ids.shape[2])
     pixels = pixel_centers(resolution, clip.dtype, clip.device).expand(*triangle_ids.shape, 2)
     seen = triangle_ids >= 0
