@@ -19,7 +19,8 @@ def scene_of(context: bpy.types.Context) -> bpy.types.Scene:
 
 def settings_of(scene: bpy.types.Scene) -> Any:
     """Our properties in a scene (panels.properties.UNRENDER_PG_scene)."""
-    return scene.unrender  # type: ignore[attr-defined]
+    ours: Any = scene  # what add-ons register is in no stub
+    return ours.unrender
 
 
 def windows() -> list[bpy.types.Window]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every place where Blender 4.5, 5.0 and 5.2 differ for us, so that the rest reads as one version."""
 
+from typing import Any, Literal
+
 import bpy
 
 
@@ -14,9 +16,18 @@ def nodes_of(owner: "bpy.types.Material | bpy.types.World") -> bpy.types.NodeTre
     return tree
 
 
-def eevee_id() -> str:
-    """5.0 gave EEVEE its old name back."""
-    return "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
+def add_node(tree: bpy.types.NodeTree, kind: str, x: float, y: float) -> Any:
+    """A new node of a kind such as "ShaderNodeTexImage". Its own properties are in no static type."""
+    node = tree.nodes.new(kind)
+    node.location = (x, y)
+    return node
+
+
+def use_engine(scene: bpy.types.Scene, engine: Literal["CYCLES", "EEVEE", "WORKBENCH"]) -> None:
+    """Sets the render engine; 5.0 gave EEVEE its old name back."""
+    eevee = "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
+    render: Any = scene.render  # which engines there are depends on the build and its add-ons
+    render.engine = {"CYCLES": "CYCLES", "EEVEE": eevee, "WORKBENCH": "BLENDER_WORKBENCH"}[engine]
 
 
 def image_output(render: bpy.types.RenderSettings) -> bpy.types.ImageFormatSettings:

@@ -76,7 +76,7 @@ def _held_out(scene: bpy.types.Scene) -> list[bpy.types.Object]:
 
 
 def _use_cycles(scene: bpy.types.Scene, samples: int) -> None:
-    scene.render.engine = "CYCLES"  # type: ignore[assignment]  # the stub lists the engines of one build
+    compat.use_engine(scene, "CYCLES")
     cycles = scene.cycles
     cycles.device = "CPU"
     cycles.samples = samples

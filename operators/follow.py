@@ -119,9 +119,8 @@ def import_finished(watch: JobWatch) -> None:
     context: dict[str, Any] = {"scene": scene} if window is None else {"window": window, "scene": scene}
     try:
         with bpy.context.temp_override(**context):
-            bpy.ops.unrender.import_result(  # type: ignore[attr-defined]
-                "EXEC_DEFAULT", True, directory=str(watch.result), capture=_capture(scene)
-            )
+            ops: Any = bpy.ops  # what add-ons register is in no stub
+            ops.unrender.import_result("EXEC_DEFAULT", True, directory=str(watch.result), capture=_capture(scene))
     except (RuntimeError, UserError) as error:  # an operator's error report arrives as RuntimeError
         watch.message = jobs.clip(str(error).removeprefix("Error: "))
 

@@ -8,10 +8,9 @@ Name              collection
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import bpy
 import numpy as np
@@ -120,11 +119,11 @@ def _place(result: ResultFolder, source: GlbMesh, scene: bpy.types.Scene, option
     return placed
 
 
-def _contact_sheet(path: Path, name: str, bounds: np.ndarray, pack: bool) -> bpy.types.Object:
+def _contact_sheet(path: Path, name: str, bounds: np.ndarray, pack: bool) -> Any:
     """The contact sheet as a picture standing behind the asset, as wide as three of it."""
-    sheet = bpy.data.objects.new(f"{name} Contact Sheet", None)
+    sheet: Any = bpy.data.objects.new(f"{name} Contact Sheet", None)
     sheet.empty_display_type = "IMAGE"
-    sheet.data = keep_image(path, f"{name}_ContactSheet", data=False, pack=pack)  # type: ignore[assignment]
+    sheet.data = keep_image(path, f"{name}_ContactSheet", data=False, pack=pack)
     size = float(np.linalg.norm(bounds[1] - bounds[0]))
     sheet.empty_display_size = 3 * size
     sheet.rotation_euler = (np.pi / 2, 0, 0)
@@ -156,12 +155,9 @@ def _layer_collection(
     return None
 
 
-_KINDS: tuple[Callable[[], bpy.types.bpy_prop_collection], ...] = tuple(
-    (lambda kind=kind: getattr(bpy.data, kind))  # type: ignore[misc]
-    for kind in ("collections", "objects", "meshes", "materials", "images", "worlds", "cameras", "node_groups")
-)
+_KINDS = ("collections", "objects", "meshes", "materials", "images", "worlds", "cameras", "node_groups")
 
 
 def _datablocks() -> dict[int, bpy.types.ID]:
     """Every datablock of the kinds that an import makes, by identity."""
-    return {block.as_pointer(): block for kind in _KINDS for block in kind()}
+    return {block.as_pointer(): block for kind in _KINDS for block in getattr(bpy.data, kind)}

@@ -11,7 +11,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from .. import __package__ as base_package
 from ..backend.errors import UserError
-from ..backend.job import JobFolder
+from ..backend.job import JobFolder, read_settings
 from . import follow, jobs
 from .blender_context import scene_of, settings_of
 
@@ -143,7 +143,10 @@ class UNRENDER_OT_find_job(bpy.types.Operator):
         if follow.attach(folder) is None:
             self.report({"ERROR"}, f"{folder}: no job; expected a folder with events.jsonl.")
             return {"CANCELLED"}
-        settings_of(scene_of(context)).job_folder = str(folder)
+        settings = settings_of(scene_of(context))
+        settings.job_folder = str(folder)
+        if not settings.capture:
+            settings.capture = str(read_settings(folder).get("capture", ""))
         return {"FINISHED"}
 
 

@@ -75,9 +75,10 @@ def read_result(path: Path, capture: Path | None = None) -> ResultFolder:
     name = base[0].name.removesuffix("_BaseColor.png")
     textures = {kind: folder / "textures" / f"{name}_{kind}.png" for kind in TEXTURES}
     report = _json(folder / "report.json") if (folder / "report.json").is_file() else {}
-    places = [place for place in (capture, *_capture_places(folder, report)) if place is not None]
+    places = [*([capture] if capture else []), *_capture_places(folder, report)]
+    places = [place.parent if place.is_file() else place for place in places]
     views: list[ResultView] = []
-    missing = 0
+    missing = distorted = 0
     notes = []
     if (folder / "cameras.json").is_file():
         where = folder / "cameras.json"
@@ -93,6 +94,9 @@ def read_result(path: Path, capture: Path | None = None) -> ResultFolder:
             view, found = _view(entry, f"{where}, view {index}", places)
             views.append(view)
             missing += not found
+            distorted += bool(entry.get("distortion"))
+        if distorted:
+            notes.append(f"{distorted} photographs have lens distortion, which cameras in Blender have not")
     else:
         notes.append("no cameras.json in the result: no cameras made")
     environment, sheet = folder / "environment.exr", folder / "contact_sheet.png"
@@ -152,4 +156,4 @@ def _capture_places(folder: Path, report: dict[str, Any]) -> list[Path]:
             places.append(job / root)
     except (OSError, ValueError, AttributeError):
         pass  # a result that was moved out of its job folder
-    return [place.parent if place.is_file() else place for place in places] + [folder, job]
+    return [*places, folder, job]

@@ -2,6 +2,7 @@
 """The world that lit the photographs, as a World of its own."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import bpy
 
@@ -14,13 +15,10 @@ def build_world(name: str, image: bpy.types.Image) -> bpy.types.World:
     """An Environment Texture with no mapping: the lat-long convention of the result is Blender's own (DESIGN.md 4)."""
     world = bpy.data.worlds.new(name)
     tree = compat.nodes_of(world)
-    texture = tree.nodes.new("ShaderNodeTexEnvironment")
-    texture.image = image  # type: ignore[attr-defined]
-    texture.location = (-400, 300)
-    background = tree.nodes.new("ShaderNodeBackground")
-    background.location = (-100, 300)
-    output = tree.nodes.new("ShaderNodeOutputWorld")
-    output.location = (150, 300)
+    texture = compat.add_node(tree, "ShaderNodeTexEnvironment", -400, 300)
+    texture.image = image
+    background = compat.add_node(tree, "ShaderNodeBackground", -100, 300)
+    output = compat.add_node(tree, "ShaderNodeOutputWorld", 150, 300)
     tree.links.new(texture.outputs["Color"], background.inputs["Color"])
     tree.links.new(background.outputs["Background"], output.inputs["Surface"])
     world.use_fake_user = True  # stays in the file while another world is in use
@@ -33,16 +31,11 @@ def is_untouched(world: bpy.types.World | None) -> bool:
         return True
     if world.node_tree is None:  # 4.5 without nodes: one flat color
         return _is_default_grey(world.color[:])
-    backgrounds = [node for node in world.node_tree.nodes if node.bl_idname == "ShaderNodeBackground"]
-    others = [
-        node
-        for node in world.node_tree.nodes
-        if node.bl_idname not in ("ShaderNodeBackground", "ShaderNodeOutputWorld")
-    ]
-    if others or len(backgrounds) != 1:
+    if sorted(node.bl_idname for node in world.node_tree.nodes) != ["ShaderNodeBackground", "ShaderNodeOutputWorld"]:
         return False
-    color, strength = backgrounds[0].inputs["Color"], backgrounds[0].inputs["Strength"]
-    return _is_default_grey(color.default_value) and strength.default_value == 1.0  # type: ignore[attr-defined]
+    background: Any = next(node for node in world.node_tree.nodes if node.bl_idname == "ShaderNodeBackground")
+    color, strength = background.inputs["Color"].default_value, background.inputs["Strength"].default_value
+    return _is_default_grey(color) and strength == 1.0
 
 
 def _is_default_grey(color: Iterable[float]) -> bool:

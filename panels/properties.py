@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the sidebar remembers in each scene."""
 
+from typing import Any
+
 import bpy
-from bpy.props import BoolProperty, EnumProperty, PointerProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 PRESET_ITEMS = (
     ("draft", "Draft", "A few minutes even without a GPU: shape and colors to judge a capture by"),
@@ -42,10 +44,12 @@ class UNRENDER_PG_scene(bpy.types.PropertyGroup):
 
 def register() -> None:
     bpy.utils.register_class(UNRENDER_PG_scene)
-    pointer = PointerProperty(type=UNRENDER_PG_scene)  # type: ignore[func-returns-value]
-    setattr(bpy.types.Scene, "unrender", pointer)  # noqa: B010  # mypy: no stub knows the attribute
+    scene: Any = bpy.types.Scene  # a new attribute, which no stub can know
+    props: Any = bpy.props  # whose functions return nothing, say the stubs
+    scene.unrender = props.PointerProperty(type=UNRENDER_PG_scene)
 
 
 def unregister() -> None:
-    delattr(bpy.types.Scene, "unrender")
+    scene: Any = bpy.types.Scene
+    del scene.unrender
     bpy.utils.unregister_class(UNRENDER_PG_scene)

@@ -216,6 +216,16 @@ def test_the_capture_option_says_where_photographs_are(own_result: Path, tmp_pat
     (own_result.parent / "photos").rename(elsewhere / "photos")
     assert place_result.read_result(own_result).missing_photos == 2
     assert place_result.read_result(own_result, elsewhere).missing_photos == 1
+    (elsewhere / "transforms.json").write_text("{}")
+    assert place_result.read_result(own_result, elsewhere / "transforms.json").missing_photos == 1
+
+
+def test_lens_distortion_is_mentioned(own_result: Path) -> None:
+    document = json.loads((own_result / "cameras.json").read_text())
+    document["views"][0]["distortion"] = [0.1, 0.0]
+    (own_result / "cameras.json").write_text(json.dumps(document))
+    (note,) = place_result.read_result(own_result).notes
+    assert note.startswith("1 photographs have lens distortion")
 
 
 def test_textures_are_packed_in_an_unsaved_file_and_survive_saving(result: Path, tmp_path: Path) -> None:
