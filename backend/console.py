@@ -77,9 +77,10 @@ class Console:
     def _draw(self) -> None:
         if not self.terminal or not self._tasks:
             return
-        line = " | ".join(f"{task}: {text}" for task, text in self._tasks.items())
-        width = shutil.get_terminal_size().columns - 1
-        self.stream.write("\r\x1b[K" + line[:width])
+        # Tasks that run at once share the line.
+        width = (shutil.get_terminal_size().columns - 1) // len(self._tasks) - 3
+        line = " | ".join(f"{task}: {text}"[:width] for task, text in self._tasks.items())
+        self.stream.write("\r\x1b[K" + line)
         self.stream.flush()
 
     def _erase(self) -> None:
