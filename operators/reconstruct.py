@@ -223,5 +223,6 @@ def python(context: bpy.types.Context) -> list[str]:
 
 def environ(context: bpy.types.Context) -> dict[str, str]:
     """What the preferences add to the backend's environment variables."""
-    home = str(getattr(preferences(context), "home", "")).strip()
-    return {"UNRENDER_HOME": bpy.path.abspath(home)} if home else {}
+    chosen = {"UNRENDER_HOME": "home", "UNRENDER_PYTHON": "python"}
+    values = {name: str(getattr(preferences(context), key, "")).strip() for name, key in chosen.items()}
+    return {name: bpy.path.abspath(value) for name, value in values.items() if value}

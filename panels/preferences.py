@@ -22,7 +22,7 @@ class UNRENDER_AP_preferences(bpy.types.AddonPreferences):
     )
     python: StringProperty(
         name="Backend Python",
-        description="Python that runs the reconstruction. Empty: Blender's own, which makes the environment it needs",
+        description="A Python that has the backend's packages. Empty: Blender's own, which makes the environment it needs",
         subtype="FILE_PATH",
     )
 

@@ -4,10 +4,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.operators import extension, sample_result  # isort: skip  # before bpy: it says where Blender's files are
+
 import bpy
 import pytest
-
-from tests.operators import extension, sample_result
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ RESOURCES = Path(tempfile.mkdtemp(prefix="unrender-blender-"))
 atexit.register(shutil.rmtree, RESOURCES, ignore_errors=True)
 os.environ["BLENDER_USER_RESOURCES"] = str(RESOURCES)  # before bpy is imported: no add-on or preference of the user's
 
-import addon_utils  # noqa: E402
-import bpy  # noqa: E402
+import bpy  # noqa: E402  # isort: skip
+import addon_utils  # noqa: E402  # isort: skip  # it is found only after bpy
 
 
 def enable() -> None:

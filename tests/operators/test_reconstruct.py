@@ -205,6 +205,14 @@ def test_a_missing_python_is_named(settings: bpy.types.PropertyGroup) -> None:
         bpy.ops.unrender.reconstruct()
 
 
+def test_preferences_reach_the_backend(settings: bpy.types.PropertyGroup, tmp_path: Path) -> None:
+    preferences = bpy.context.preferences.addons[extension.MODULE].preferences
+    preferences.home = str(tmp_path / "home")
+    environ = reconstruct.environ(bpy.context)
+    preferences.home = ""
+    assert environ == {"UNRENDER_HOME": str(tmp_path / "home"), "UNRENDER_PYTHON": preferences.python}
+
+
 def test_blenders_own_python_is_the_default() -> None:
     (program,) = reconstruct.python(bpy.context)
     assert Path(program).is_file()
