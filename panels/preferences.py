@@ -22,7 +22,7 @@ class UNRENDER_AP_preferences(bpy.types.AddonPreferences):
     )
     python: StringProperty(
         name="Backend Python",
-        description="A Python that has the backend's packages. Empty: Blender's own, which makes the environment it needs",
+        description="A Python with the backend's packages. Empty: Blender's own, which sets up what it needs",
         subtype="FILE_PATH",
     )
 
