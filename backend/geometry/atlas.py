@@ -58,20 +58,58 @@ def make_atlas(
     time_limit_s: float = 60.0,
     progress: Callable[[float], None] | None = None,
 ) -> Atlas:
-    """UV coordinates for a mesh: vertices [V, 3], triangles [T, 3]; `padding` in texels between charts."""
-    start = time.monotonic()
+    """UV coordinates for a mesh: vertices [V, 3], triangles [T, 3]; `padding` in texels between charts.
+
+    Past the time limit, or where so many charts do not fit the texture, every triangle gets half a square cell: ugly,
+    instant, and free of overlaps.
+    """
+    deadline = time.monotonic() + time_limit_s
     report = progress or (lambda share: None)
+    count = len(triangles)
+    if not count:
+        return Atlas(np.zeros((0, 3, 2), np.float32), np.zeros(0, np.int32), 0.0, "empty", (1.0, 1.0))
     surface = describe(vertices, triangles)
     charts = segment(surface)
     report(0.3)
-    density = float(np.sqrt(0.6 * texture_size**2 / max(float(surface.areas.sum()), 1e-30)))
-    charted = repair(surface, charts, density)
+    # Finer than the texture: the packed charts are scaled and shifted against the rasters of the repair.
+    density = 1.5 * float(np.sqrt(0.6 * texture_size**2 / max(float(surface.areas.sum()), 1e-30)))
+    charted = repair(surface, charts, density, deadline)
     report(0.6)
-    uvs = _pack(surface, charted, texture_size, padding)
-    report(1.0)
+    scale: float | None = None
+    while time.monotonic() < deadline:
+        packed = _pack(surface, charted, texture_size, padding, deadline, scale)
+        if packed is None:
+            break
+        uvs, scale = packed
+        used = rasterize_atlas(uvs, texture_size)
+        if not used.overlaps:
+            report(1.0)
+            covered = float((used.triangle_ids >= 0).mean())
+            ids = charted.charts.astype(np.int32)
+            return Atlas(uvs, ids, covered, "projected charts", area_stretch(surface, uvs))
+        # What remains are folds far below a texel.
+        charted = project(surface, _detach(surface, charted.charts, _doubly_covered(uvs, texture_size)))
+        scale *= 0.99
+    uvs = cell_layout(count, texture_size, padding)
     used = rasterize_atlas(uvs, texture_size)
-    utilization = float((used.triangle_ids >= 0).mean())
-    return Atlas(uvs, charted.charts.astype(np.int32), utilization, "projected charts", area_stretch(surface, uvs))
+    report(1.0)
+    ids = np.arange(count, dtype=np.int32)
+    return Atlas(uvs, ids, float((used.triangle_ids >= 0).mean()), "cells", area_stretch(surface, uvs))
+
+
+def cell_layout(count: int, size: int, padding: float) -> np.ndarray:
+    """UV [count, 3, 2] of triangles as halves of the cells of a square grid, `padding` texels apart or, in
+    small cells, a quarter cell."""
+    side = int(np.ceil(np.sqrt((count + 1) // 2)))
+    cell = size / side
+    gap = min(padding, 0.25 * cell)
+    pair = np.arange(count) // 2
+    corner = np.stack([pair % side, pair // side], axis=1) * cell + 0.5 * gap
+    leg = cell - gap * (1.0 + np.sqrt(0.5))  # leaves the two hypotenuses `gap` apart
+    lower = np.array([[0.0, 0.0], [leg, 0.0], [0.0, leg]])
+    upper = cell - gap - lower
+    shape = np.where((np.arange(count) % 2 == 0)[:, None, None], lower, upper)
+    return ((corner[:, None, :] + shape) / size).astype(np.float32)
 
 
 def project(surface: Surface, charts: np.ndarray) -> _Charted:
@@ -93,39 +131,60 @@ def project(surface: Surface, charts: np.ndarray) -> _Charted:
     return _Charted(points, corners, charts, source)
 
 
-def overlapping_pairs(charted: _Charted, density: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of triangles of one chart that cover the same texel, when every chart has a raster of its own."""
-    point_charts = charted.point_charts
-    count = int(charted.charts.max()) + 1
-    low, high = extents(charted.points, point_charts, count)
+def overlapping_pairs(
+    charted: _Charted, density: float, among: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of triangles of one chart that cover the same texel, when every chart has a raster of its own.
+
+    `among`: numbers of the triangles to look at (None: all)."""
+    charts = charted.charts
+    among = np.arange(len(charts)) if among is None else among
+    count = int(charts.max()) + 1
+    corners = charted.corners[among]
+    low, high = extents(charted.points[corners.reshape(-1)], np.repeat(charts[among], 3), count)
+    empty = ~np.isfinite(low[:, 0])
+    low[empty], high[empty] = 0.0, 0.0
     wide, tall = (np.ceil((high - low) * density).astype(np.int64) + 2).T
     base = np.cumsum(wide * tall) - wide * tall
-    local = (charted.points - low[point_charts]) * density
-    triangle, row, column = covered_texels(local[charted.corners])
-    chart = charted.charts[triangle]
-    key = base[chart] + row * wide[chart] + column
-    order = np.argsort(key, kind="stable")
-    same = np.flatnonzero(np.diff(key[order]) == 0)
-    return triangle[order[same]], triangle[order[same + 1]]
+    local = (charted.points[corners] - low[charts[among]][:, None, :]) * density
+    triangle, row, column = covered_texels(local)
+    chart = charts[among[triangle]]
+    return _repeated(base[chart] + row * wide[chart] + column, among[triangle])
 
 
-def repair(surface: Surface, charts: np.ndarray, density: float, rounds: int = 12) -> _Charted:
+def _repeated(keys: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(keys, kind="stable")
+    same = np.flatnonzero(np.diff(keys[order]) == 0)
+    return owners[order[same]], owners[order[same + 1]]
+
+
+def _doubly_covered(uvs: np.ndarray, size: int) -> np.ndarray:
+    """Triangles to take out so that no texel has two."""
+    triangle, row, column = covered_texels(uvs.astype(np.float64) * size * [1, -1] + [0, size])
+    return np.unique(_repeated(row * size + column, triangle)[1])
+
+
+def _detach(surface: Surface, charts: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Makes each of the triangles a chart of its own."""
+    charts = charts.copy()
+    charts[triangles] = charts.max() + 1 + np.arange(len(triangles))
+    return split_components(surface, charts)
+
+
+def repair(surface: Surface, charts: np.ndarray, density: float, deadline: float, rounds: int = 12) -> _Charted:
     """Splits charts until no two triangles of a chart overlap at `density` texels per world unit."""
-    for _ in range(rounds):
+    among: np.ndarray | None = None
+    step = 0
+    while True:
         charted = project(surface, charts)
-        one, two = overlapping_pairs(charted, density)
+        one, two = overlapping_pairs(charted, density, among)
         if not len(one):
             return charted
-        charts = _bisect(surface, charts, one, two)
-    for _ in range(rounds):
-        charted = project(surface, charts)
-        one, two = overlapping_pairs(charted, density)
-        if not len(one):
-            return charted
-        charts = charts.copy()
-        charts[two] = charts.max() + 1 + np.arange(len(two))
-        charts = np.unique(charts, return_inverse=True)[1]
-    return charted
+        changed = np.isin(charts, np.unique(charts[one]))
+        among = np.flatnonzero(changed)  # only their parts need another look
+        patient = step < rounds and time.monotonic() < deadline
+        charts = _bisect(surface, charts, one, two) if patient else _detach(surface, charts, np.unique(two))
+        step += 1
 
 
 def _bisect(surface: Surface, charts: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -147,7 +206,9 @@ def _bisect(surface: Surface, charts: np.ndarray, one: np.ndarray, two: np.ndarr
     return split_components(surface, charts * 2 + np.maximum(side, 0))
 
 
-def _pack(surface: Surface, charted: _Charted, size: int, padding: float) -> np.ndarray:
+def _pack(
+    surface: Surface, charted: _Charted, size: int, padding: float, deadline: float, scale: float | None
+) -> tuple[np.ndarray, float] | None:
     across = surface.neighbors
     border = (across < 0) | (charted.charts[across] != charted.charts[:, None])
     triangle, corner = np.nonzero(border)
@@ -157,8 +218,10 @@ def _pack(surface: Surface, charted: _Charted, size: int, padding: float) -> np.
     points = charted.points[charted.corners]
     one, two = points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]
     area = float(np.abs(one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]).sum() * 0.5)
-    packed = pack(outline, area, size, padding)
-    return (packed.points / size).astype(np.float32)[charted.corners]
+    packed = pack(outline, area, size, padding, deadline, scale)
+    if packed is None:
+        return None
+    return (packed.points / size).astype(np.float32)[charted.corners], packed.scale
 
 
 def area_stretch(surface: Surface, uvs: np.ndarray) -> tuple[float, float]:
@@ -169,5 +232,7 @@ def area_stretch(surface: Surface, uvs: np.ndarray) -> tuple[float, float]:
     ratio = np.maximum(flat / max(float(flat.sum()), 1e-300), 1e-12) / np.maximum(weight, 1e-12)
     stretch = np.maximum(ratio, 1.0 / ratio)
     order = np.argsort(stretch)
-    high = stretch[order][min(int(np.searchsorted(np.cumsum(weight[order]), 0.95)), len(order) - 1)] if len(order) else 1.0
+    high = (
+        stretch[order][min(int(np.searchsorted(np.cumsum(weight[order]), 0.95)), len(order) - 1)] if len(order) else 1.0
+    )
     return float((stretch * weight).sum()), float(high)

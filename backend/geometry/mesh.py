@@ -248,11 +248,25 @@ def _join_fans(triangle_count: int, edge_pairs: Tensor) -> Tensor:
 
 
 def split_nonmanifold(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Makes the mesh an oriented 2-manifold by duplicating vertices; no triangle is lost, no vertex moves.
+    """Makes the mesh an oriented 2-manifold by duplicating vertices; the surface stays where it is.
 
     Where 2n triangles meet at an edge they are paired so that each pair bounds one solid wedge: bodies that touch in an
-    edge come apart and stay closed. Returns vertices, triangles and the old index [V'] of each vertex.
+    edge come apart and stay closed. Returns vertices, triangles and the old index [V'] of each vertex (of one end, for the
+    few new vertices in the middle of edges).
     """
+    vertices, faces, source = _separate(vertices, triangles)
+    for _ in range(8):
+        edges = unique_edges(faces)
+        if not bool((edges.counts > 2).any()):
+            break
+        vertices, faces, source = _halve_double_edges(vertices, faces, edges, source)
+        vertices, faces, parent = _separate(vertices, faces)
+        source = source[parent]
+    return vertices, faces, source
+
+
+def _separate(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gives every fan of triangles about a vertex a vertex of its own."""
     edges = unique_edges(triangles)
     index = triangles.long()
     sides, corners = edge_triangles(edges)
@@ -264,6 +278,38 @@ def split_nonmanifold(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tens
     source = torch.zeros(int(fans.max()) + 1 if len(index) else 0, dtype=torch.int64, device=triangles.device)
     source[fans.reshape(-1)] = index.reshape(-1)
     return vertices[source], fans.to(triangles.dtype), source
+
+
+def _halve_double_edges(
+    vertices: Tensor, triangles: Tensor, edges: Edges, source: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two wedges can meet in an edge and at both its ends belong to one fan, around a handle: each gets its own middle."""
+    index = triangles.clone()
+    used: set[int] = set()
+    added: list[Tensor] = []
+    middles: list[Tensor] = []
+    origin: list[Tensor] = []
+    for one, two in _wedge_pairs(vertices, triangles, edges).tolist():
+        if used & {one // 3, two // 3}:
+            continue  # one edge of a triangle at a time; the caller comes again
+        used |= {one // 3, two // 3}
+        number = len(vertices) + len(middles)
+        start, end = triangles[one // 3, one % 3], triangles[one // 3, (one % 3 + 1) % 3]
+        middles.append((vertices[start] + vertices[end]) / 2)
+        origin.append(source[start])
+        for half in (one, two):
+            triangle, corner = half // 3, half % 3
+            second = triangles[triangle].clone()
+            second[corner] = number
+            added.append(second)
+            index[triangle, (corner + 1) % 3] = number
+    if not added:
+        return vertices, triangles, source
+    return (
+        torch.cat([vertices, torch.stack(middles)]),
+        torch.cat([index, torch.stack(added)]),
+        torch.cat([source, torch.stack(origin)]),
+    )
 
 
 def _wedge_pairs(vertices: Tensor, triangles: Tensor, edges: Edges) -> Tensor:
@@ -368,7 +414,9 @@ def large_steps_matrix(
     laplacian = uniform_laplacian(triangles, vertex_count, dtype)
     diagonal = torch.arange(vertex_count, device=triangles.device)
     indices = torch.cat([laplacian.indices(), torch.stack([diagonal, diagonal])], dim=1)
-    values = torch.cat([laplacian.values() * smoothness, torch.ones(vertex_count, dtype=dtype, device=triangles.device)])
+    values = torch.cat(
+        [laplacian.values() * smoothness, torch.ones(vertex_count, dtype=dtype, device=triangles.device)]
+    )
     return torch.sparse_coo_tensor(indices, values, (vertex_count, vertex_count)).coalesce()
 
 

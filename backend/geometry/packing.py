@@ -5,6 +5,7 @@ Charts are turned into their smallest rectangle, sorted by size, and dropped, in
 best column, onto the horizon of those already placed. The scale is searched so that the horizon ends at the top.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,8 +144,20 @@ def _drop(outline: Outline, points: np.ndarray, size: np.ndarray, grid: int, cel
     return turns, positions, int(horizon.max())
 
 
-def pack(outline: Outline, area: float, size: int, padding: float, passes: int = 5) -> Packing:
-    """Places charts of total `area` (world units squared) into a square of `size` texels, `padding` texels apart."""
+def pack(
+    outline: Outline,
+    area: float,
+    size: int,
+    padding: float,
+    deadline: float = np.inf,
+    first_scale: float | None = None,
+    passes: int = 5,
+) -> Packing | None:
+    """Places charts of total `area` (world units squared) into a square of `size` texels, `padding` texels apart.
+
+    With `first_scale` (texels per world unit) the first scale that fits is taken. Returns None if nothing fits, or not
+    before the deadline (of time.monotonic).
+    """
     turned = rotate_to_smallest_box(outline.points, outline.point_charts, outline.count)
     low, high = extents(turned, outline.point_charts, outline.count)
     local = turned - low[outline.point_charts]
@@ -152,18 +165,21 @@ def pack(outline: Outline, area: float, size: int, padding: float, passes: int =
     grid = min(size, CELLS)
     cell = size / grid
     margin = 0.5 * padding
-    scale = float(np.sqrt(0.6 * size * size / max(area, 1e-30)))
+    scale = first_scale or float(np.sqrt(0.6 * size * size / max(area, 1e-30)))
+    passes = 1 if first_scale else passes
     best: Packing | None = None
     for step in range(passes + 40):
         turns, positions, height = _drop(outline, local * scale, box * scale, grid, cell, margin)
         if height <= grid and (best is None or scale > best.scale):
-            best = Packing(_place(outline, local * scale, box * scale, turns, positions, margin, cell), scale, height / grid)
-        if best is not None and (step >= passes - 1 or best.filled > 0.985):
+            best = Packing(
+                _place(outline, local * scale, box * scale, turns, positions, margin, cell), scale, height / grid
+            )
+        late = time.monotonic() > deadline
+        if late or (best is not None and (step >= passes - 1 or best.filled > 0.985)):
             return best
         scale *= float(np.clip(np.sqrt(0.99 * grid / height), 0.7, 1.3))
         if best is not None and scale <= best.scale:
             scale = best.scale * (1.0 + 0.02 / (1 + step))
-    assert best is not None, "charts do not fit: more charts than texels allow"
     return best
 
 
