@@ -2,8 +2,8 @@
 """Blender's Principled BSDF v2, on Base Color, Metallic, Roughness, IOR 1.5 and Normal.
 
 A mix by Metallic of a metal (GGX, Schlick's Fresnel from the base color to white) and a dielectric (GGX with the exact
-Fresnel of IOR 1.5 over a Lambert diffuse that gets what the specular lobe leaves). Both specular lobes carry the energy of
-multiple scattering by a factor 1 + Fms·(1 − E)/E with Fms = Fss·E_avg / (1 − Fss·(1 − E_avg)) (Turquin 2019).
+Fresnel of IOR 1.5 over a Lambert diffuse that gets what the specular lobe leaves). Both specular lobes carry the energy
+of multiple scattering by a factor 1 + Fms·(1 − E)/E with Fms = Fss·E_avg / (1 − Fss·(1 − E_avg)) (Turquin 2019).
 
 `evaluate_bsdf` is the exact reference; `split_sum` is what optimization shades with.
 """

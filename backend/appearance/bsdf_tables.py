@@ -42,7 +42,9 @@ class BsdfTables:
     bias: Array  # [R, M] B
     dielectric: Array  # [R, M] S, single scattering
     average: Array  # [R] E_avg
-    along_mirror: Array  # [2, R, M] t for metal, dielectric: the lobe points along n + t·(r − n), r the mirror direction
+    along_mirror: (
+        Array  # [2, R, M] t for metal, dielectric: the lobe points along n + t·(r − n), r the mirror direction
+    )
     effective_roughness: Array  # [2, R, M] roughness whose lobe at normal incidence is as wide
 
 

@@ -3,11 +3,12 @@
 
 The lobe of roughness r is D·G of GGX seen along the normal (n = v = r), normalized (Karis 2013 takes D·cos; this is
 the lobe itself). On few texels the operator is a dense matrix. On many it is split by scale: lobe = (lobe − cap) + cap,
-where the cap equals the lobe outside an angle θ and is smooth inside. The difference is a sparse matrix on fine texels; the
-cap is applied on half the resolution, by the same rule. No tail is cut off.
+where the cap equals the lobe outside an angle θ and is smooth inside. The difference is a sparse matrix on fine texels;
+the cap is applied on half the resolution, by the same rule. No tail is cut off.
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ class _DenseProduct(torch.autograd.Function):
         return (x.t().contiguous() @ matrix.t()).t()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return (gradient.t().contiguous() @ ctx.matrix).t(), None
 
 
@@ -69,7 +70,7 @@ class _SparseProduct(torch.autograd.Function):
         return matrix @ x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return ctx.transposed @ gradient.contiguous(), None, None
 
 
@@ -127,7 +128,9 @@ def build_operator(lobe: Lobe, source: int, target: int, device: torch.device) -
     if target > half:
         index, weights = bilinear_stencil(cube_directions(target), half)
         stencil = (index.to(device), weights.to(device))
-    sparse = (matrix.to_sparse_csr().to(device), matrix.t().coalesce().to_sparse_csr().to(device))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        sparse = (matrix.to_sparse_csr().to(device), matrix.t().coalesce().to_sparse_csr().to(device))
     return Operator(source, target, None, sparse, coarser, stencil)
 
 
@@ -176,10 +179,10 @@ def _near(lobe: Lobe, edge: float, source: int, target: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Filtered levels of a base of resolution R: their roughnesses rise evenly from that of the base to 1."""
+    """Filtered levels of a base of resolution R: the square roots of their roughnesses rise evenly, to 1."""
 
     resolution: int
-    base_roughness: float
+    roughnesses: tuple[float, ...]  # of the base, then of each operator
     operators: tuple[Operator, ...]
     scales: tuple[Tensor, ...]  # [6·T·T, 1], makes each operator preserve a constant
     irradiance: Operator
@@ -187,29 +190,30 @@ class Ladder:
 
     def level(self, roughness: Tensor) -> Tensor:
         """Fractional level of any shape for roughness of the same shape."""
-        step = len(self.operators) / (1.0 - self.base_roughness)
-        return ((roughness - self.base_roughness) * step).clamp(0.0, len(self.operators))
+        low = self.roughnesses[0] ** 0.5
+        position = (roughness.clamp_min(1e-3).sqrt() - low) / (1.0 - low)
+        return (len(self.operators) * position).clamp(0.0, len(self.operators))
 
 
 @functools.cache
 def ladder(resolution: int, device: torch.device) -> Ladder:
     """Operators for a base [6, R, R, 3]; R a power of two, at least 8. Built once per process, size and device."""
     assert resolution >= 8 and resolution & (resolution - 1) == 0
-    # The width of a texel as a lobe: below this roughness the base itself is the best answer there is.
-    base_roughness = (0.5 / resolution) ** 0.5
-    count = 5 if resolution <= 32 else 6
+    # The width of a texel as a lobe, fitted: below this roughness the base itself is the best answer there is.
+    low = (0.1 / resolution) ** 0.25
+    count = 6 + max(0, (resolution // 16).bit_length() - 1)
+    roughnesses = [(low + (1.0 - low) * i / count) ** 2 for i in range(count + 1)]
     operators, scales = [], []
-    for i in range(1, count + 1):
-        roughness = base_roughness + (1.0 - base_roughness) * i / count
+    for roughness in roughnesses[1:]:
         target = 8
-        while target < resolution and target < 1.6 / roughness**2:
+        while target < resolution and target < 1.3 / roughness**2:
             target *= 2
-        source = min(resolution, max(2 * target, DENSE_RESOLUTION))
+        source = min(resolution, max(2 * target, DENSE_RESOLUTION if roughness < 0.6 else 8))
         operator, scale = _normalized(ggx_lobe(roughness), source, target, device)
         operators.append(operator)
         scales.append(scale)
     irradiance = _normalized(cosine_lobe, min(resolution, DENSE_RESOLUTION), 8, device)
-    return Ladder(resolution, base_roughness, tuple(operators), tuple(scales), *irradiance)
+    return Ladder(resolution, tuple(roughnesses), tuple(operators), tuple(scales), *irradiance)
 
 
 def _normalized(lobe: Lobe, source: int, target: int, device: torch.device) -> tuple[Operator, Tensor]:
