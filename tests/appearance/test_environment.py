@@ -114,13 +114,13 @@ def test_scale_split_operator_matches_brute_force_under_a_sun() -> None:
     for k, operator in enumerate(filters.operators[:3]):
         assert operator.sparse is not None
         level = prefilter(base).levels[k + 1][..., 0].reshape(-1)
-        fine = cube_directions(32, 6)
+        fine = cube_directions(32, 4)
         weights = ggx_lobe(filters.roughnesses[k + 1])(
-            (cube_directions(operator.target)[::7] @ fine.reshape(-1, 3).t()).clamp(-1, 1)
+            (cube_directions(operator.target)[::41] @ fine.reshape(-1, 3).t()).clamp(-1, 1)
         )
-        weights = (weights * cube_solid_angles(32, 6).reshape(-1)).reshape(len(weights), 6 * 32 * 32, 36).sum(-1)
+        weights = (weights * cube_solid_angles(32, 4).reshape(-1)).reshape(len(weights), 6 * 32 * 32, 16).sum(-1)
         exact = weights @ base[..., 0].reshape(-1) / weights.sum(-1)
-        assert (level[::7] - exact).abs().sum() < 0.08 * exact.sum()  # 5 %: the sun sits anywhere in a coarse texel
+        assert (level[::41] - exact).abs().sum() < 0.08 * exact.sum()  # 5 %: the sun sits anywhere in a coarse texel
 
 
 def test_an_even_light_stays_even_at_every_level() -> None:

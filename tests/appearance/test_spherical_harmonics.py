@@ -52,5 +52,5 @@ def test_shades_and_has_gradients() -> None:
     white.sum().backward()
     assert light.coefficients.grad is not None and torch.isfinite(light.coefficients.grad).all()
     image = light.to_latlong(8)
-    assert image.shape == latlong_directions(8).shape and abs(float(image.mean()) - 0.7) < 1e-5
-    assert float(light.neutrality_loss()) < 1e-6 and math.isfinite(float(image.sum()))
+    assert image.shape == latlong_directions(8).shape and abs(image.mean().item() - 0.7) < 1e-5
+    assert light.neutrality_loss().item() < 1e-6 and math.isfinite(image.sum().item())
