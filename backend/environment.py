@@ -312,7 +312,8 @@ def named_interpreter(recipe: Recipe, environ: Mapping[str, str] = os.environ) -
     value = environ.get(recipe.variable)
     if not value:
         return None
-    python = Path(value).expanduser().absolute()
+    # A bare name is looked up on the PATH, as a shell does.
+    python = Path(shutil.which(value) or value).expanduser().absolute()
     code = "import importlib.util, sys; print(' '.join(m for m in sys.argv[1:] if importlib.util.find_spec(m) is None))"
     try:
         result = subprocess.run(

@@ -298,6 +298,7 @@ def test_named_interpreters(recipe: Recipe, tmp_path: Path) -> None:
     named = {"TINY_PYTHON": sys.executable}
     assert environment.named_interpreter(recipe, {}) is None
     assert environment.named_interpreter(recipe, named) == Path(sys.executable)
+    assert environment.named_interpreter(recipe, {"TINY_PYTHON": "python3"}) is not None
     with pytest.raises(UserError, match="not a working Python"):
         environment.named_interpreter(recipe, {"TINY_PYTHON": str(tmp_path / "none")})
     lacking = Recipe(**{**vars(recipe), "modules": ("json", "no_such_module_xyz")})

@@ -109,11 +109,11 @@ def _run(command: Sequence[str], environ: dict[str, str], show_errors: bool) -> 
             raise
         finally:
             signal.signal(signal.SIGINT, before)
+    if process.returncode and show_errors:
+        sys.exit(process.returncode if process.returncode > 0 else 130)  # it has said why
     if process.returncode in (130, -signal.SIGINT):
         raise Stopped
     if process.returncode:
-        if show_errors:
-            sys.exit(process.returncode)  # it has said why
         lines = [line for line in (errors or output).splitlines() if line.strip()]
         raise UserError(lines[-1] if lines else f"it ended with exit code {process.returncode}")
     return output
