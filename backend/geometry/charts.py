@@ -43,8 +43,8 @@ def describe(vertices: np.ndarray, triangles: np.ndarray) -> Surface:
 
 
 def directions(count: int) -> np.ndarray:
-    """`count` nearly even unit vectors [count, 3]: 6 axes, 14 with the corners, 26 with the edges of a cube, or a Fibonacci
-    sphere for any other number."""
+    """`count` nearly even unit vectors [count, 3]: 6 axes, 14 with the corners, 26 with the edges of a cube, or
+    a Fibonacci sphere for any other number."""
     if count in (6, 14, 26):
         grid = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
         steps = np.abs(grid).sum(1)
@@ -58,12 +58,17 @@ def directions(count: int) -> np.ndarray:
 
 
 def smooth_normals(surface: Surface, steps: int) -> np.ndarray:
-    """Face normals [T, 3] averaged over neighbors by area: noise of single faces shall not make charts."""
+    """Face normals [T, 3] averaged over neighbors by area: noise of single faces shall not make charts. A neighbor
+    counts less the more it is turned, so that creases stay (Tomasi & Manduchi 1998)."""
     normals = surface.normals
-    inside = (surface.neighbors >= 0)[..., None]
+    inside = surface.neighbors >= 0
     for _ in range(steps):
         weighted = normals * surface.areas[:, None]
-        sums = weighted + np.where(inside, weighted[surface.neighbors], 0.0).sum(1)
+        sums = weighted
+        for e in range(3):
+            near = surface.neighbors[:, e]
+            alike = np.where(inside[:, e], (normals * normals[near]).sum(1).clip(0.0) ** 4, 0.0)
+            sums = sums + weighted[near] * alike[:, None]
         length = np.linalg.norm(sums, axis=1, keepdims=True)
         normals = np.where(length > 0, sums / np.maximum(length, 1e-300), normals)
     return normals
@@ -74,8 +79,8 @@ def smooth_labels(
 ) -> np.ndarray:
     """Iterated conditional modes: each face takes, of its own and its neighbors' labels, the one of least cost.
 
-    `axes` [L, 3]; `border_cost` is a length in world units, see the module's text. A random half of the faces moves at a
-    time, since neighbors that move together would only swap.
+    `axes` [L, 3]; `border_cost` is a length in world units, see the module's text. A random half of the faces moves at
+    a time, since neighbors that move together would only swap.
     """
     random = np.random.default_rng(0)
     inside = surface.neighbors >= 0
@@ -150,7 +155,7 @@ class _Joiner:
         return length > 0 and bool(((self.bins @ axis)[occupied] > cosine * length).all())
 
     def run(self, cosine: float, largest: float) -> None:
-        """Joins charts, those of longest common border for their size first, while the smaller is below `largest` area."""
+        """Joins charts whose smaller is below `largest` area, those of longest common border for their size first."""
         queue: list[tuple[float, int, int, int, int]] = []
         for one in range(len(self.parent)):
             if self.parent[one] == one:
@@ -166,7 +171,9 @@ class _Joiner:
             for item in fresh:
                 heapq.heappush(queue, item)
 
-    def _offer(self, queue: list[tuple[float, int, int, int, int]], one: int, largest: float, both: bool = False) -> None:
+    def _offer(
+        self, queue: list[tuple[float, int, int, int, int]], one: int, largest: float, both: bool = False
+    ) -> None:
         for two, length in self.shared[one].items():
             smaller = min(self.areas[one], self.areas[two])
             if (one < two or both) and smaller <= largest:
@@ -194,12 +201,13 @@ class _Joiner:
 
 
 def segment(
-    surface: Surface, cone: float = 60.0, widest_cone: float = 72.0, border: float = 0.004, seeds: int = 14
+    surface: Surface, cone: float = 38.0, widest_cone: float = 75.0, border: float = 0.004, seeds: int = 14
 ) -> np.ndarray:
     """Chart number [T] int64 of each triangle, from 0 without gaps; every chart is connected across edges.
 
     `cone` and `widest_cone` (degrees) bound the angle between a chart's normals and its axis, for joining any charts
-    and for absorbing small ones; `border` is the cost of chart borders relative to the square root of the area.
+    (38 keeps the sides of a box apart) and for absorbing small ones; `border` is the cost of chart borders relative to
+    the square root of the area.
     """
     if not len(surface.triangles):
         return np.zeros(0, np.int64)
@@ -216,7 +224,8 @@ def segment(
     charts = split_components(surface, labels)
     joiner = _Joiner(surface, normals, charts)
     joiner.run(np.cos(np.radians(cone)), np.inf)
-    joiner.run(np.cos(np.radians(widest_cone)), 0.002 * total)
+    joiner.run(np.cos(np.radians(0.5 * (cone + widest_cone))), 0.005 * total)
+    joiner.run(np.cos(np.radians(widest_cone)), 0.001 * total)
     return joiner.labels(charts)
 
 

@@ -251,8 +251,8 @@ def split_nonmanifold(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tens
     """Makes the mesh an oriented 2-manifold by duplicating vertices; the surface stays where it is.
 
     Where 2n triangles meet at an edge they are paired so that each pair bounds one solid wedge: bodies that touch in an
-    edge come apart and stay closed. Returns vertices, triangles and the old index [V'] of each vertex (of one end, for the
-    few new vertices in the middle of edges).
+    edge come apart and stay closed. Returns vertices, triangles and the old index [V'] of each vertex (of one
+    end, for the few new vertices in the middle of edges).
     """
     vertices, faces, source = _separate(vertices, triangles)
     for _ in range(8):
@@ -283,7 +283,7 @@ def _separate(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Tens
 def _halve_double_edges(
     vertices: Tensor, triangles: Tensor, edges: Edges, source: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Two wedges can meet in an edge and at both its ends belong to one fan, around a handle: each gets its own middle."""
+    """Two wedges can meet in an edge and belong to one fan at both its ends: each gets its own middle."""
     index = triangles.clone()
     used: set[int] = set()
     added: list[Tensor] = []
@@ -377,7 +377,7 @@ def fill_holes(vertices: Tensor, triangles: Tensor, max_edges: int = 32) -> tupl
 def clean(
     vertices: Tensor, triangles: Tensor, min_component: float = 0.01, fill: int = 0, tolerance: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """The usual sequence before remeshing: weld, drop degenerate triangles, make manifold, drop small parts, fill holes.
+    """What to do before remeshing: weld, drop degenerate triangles, make manifold, drop small parts, fill holes.
 
     `min_component` is a fraction of the largest part's area, `fill` the largest hole to close in edges (0: none),
     `tolerance` the welding distance in world units.
@@ -387,43 +387,3 @@ def clean(
     vertices, triangles, _ = split_nonmanifold(vertices, triangles)
     vertices, triangles = drop_small_components(vertices, triangles, min_component)
     return fill_holes(vertices, triangles, fill) if fill else (vertices, triangles)
-
-
-def uniform_laplacian(triangles: Tensor, vertex_count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Combinatorial Laplacian L = D − A, sparse COO [V, V], coalesced, positive semidefinite."""
-    edges = unique_edges(triangles).vertices
-    one, two = edges[:, 0], edges[:, 1]
-    degree = torch.bincount(edges.reshape(-1), minlength=vertex_count).to(dtype)
-    diagonal = torch.arange(vertex_count, device=triangles.device)
-    rows = torch.cat([one, two, diagonal])
-    columns = torch.cat([two, one, diagonal])
-    values = torch.cat([torch.full((2 * len(edges),), -1.0, dtype=dtype, device=triangles.device), degree])
-    return torch.sparse_coo_tensor(torch.stack([rows, columns]), values, (vertex_count, vertex_count)).coalesce()
-
-
-def bilaplacian(triangles: Tensor, vertex_count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """L², sparse COO [V, V]."""
-    laplacian = uniform_laplacian(triangles, vertex_count, dtype)
-    return torch.sparse.mm(laplacian, laplacian).coalesce()
-
-
-def large_steps_matrix(
-    triangles: Tensor, vertex_count: int, smoothness: float = 19.0, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """I + λL, sparse COO [V, V], the preconditioner of Nicolet et al. 2021 ("Large Steps in Inverse Rendering")."""
-    laplacian = uniform_laplacian(triangles, vertex_count, dtype)
-    diagonal = torch.arange(vertex_count, device=triangles.device)
-    indices = torch.cat([laplacian.indices(), torch.stack([diagonal, diagonal])], dim=1)
-    values = torch.cat(
-        [laplacian.values() * smoothness, torch.ones(vertex_count, dtype=dtype, device=triangles.device)]
-    )
-    return torch.sparse_coo_tensor(indices, values, (vertex_count, vertex_count)).coalesce()
-
-
-def laplacian_loss(vertices: Tensor, triangles: Tensor) -> Tensor:
-    """Mean squared offset of each vertex from the mean of its neighbors, a scalar. Differentiable."""
-    edges = unique_edges(triangles).vertices
-    sums = torch.zeros_like(vertices).index_add(0, edges[:, 0], vertices[edges[:, 1]])
-    sums = sums.index_add(0, edges[:, 1], vertices[edges[:, 0]])
-    degree = torch.bincount(edges.reshape(-1), minlength=len(vertices)).clamp(min=1)[:, None]
-    return (vertices - sums / degree).square().sum(-1).mean()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Packs charts into a square: the horizon method (Lévy et al. 2002, "Least Squares Conformal Maps", section 4).
 
-Charts are turned into their smallest rectangle, sorted by size, and dropped, in the best of four quarter turns and at the
-best column, onto the horizon of those already placed. The scale is searched so that the horizon ends at the top.
+Charts are turned into their smallest rectangle, sorted by size, and dropped, in the best of four quarter turns and at
+the best column, onto the horizon of those already placed. The scale is searched so that the horizon ends at the top.
 """
 
 import time
@@ -99,8 +99,10 @@ def _profiles(
     return low, high + 2 * margin, begin
 
 
-def _drop(outline: Outline, points: np.ndarray, size: np.ndarray, grid: int, cell: float, margin: float) -> tuple:
-    """Packs at one scale. Returns turns [C], positions [C, 2] in texels (of the margin's corner) and height in cells."""
+def _drop(
+    outline: Outline, points: np.ndarray, size: np.ndarray, grid: int, cell: float, margin: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Packs at one scale. Returns turns [C], positions [C, 2] of the margins' corners (texels), height in cells."""
     cells = np.maximum(np.ceil((size + 2 * margin) / cell - 1e-9).astype(np.int64), 1)
     profiles = []
     for axis in (0, 1):
@@ -114,22 +116,23 @@ def _drop(outline: Outline, points: np.ndarray, size: np.ndarray, grid: int, cel
     positions = np.zeros((outline.count, 2))
     order = np.lexsort((-cells.min(1), -cells.max(1)))
     for chart in order:
-        wide, high = int(cells[chart, 0]), int(cells[chart, 1])
+        wide, tall = int(cells[chart, 0]), int(cells[chart, 1])
         best: tuple[float, int, int, int] | None = None
         for turn in range(4):
             low_p, high_p, begin = profiles[turn % 2]
-            span = slice(begin[chart], begin[chart] + (high if turn % 2 else wide))
+            span = slice(begin[chart], begin[chart] + (tall if turn % 2 else wide))
             bottom, top = low_p[span], high_p[span]
-            depth = wide if turn % 2 else high
+            depth = wide if turn % 2 else tall
             if turn in (1, 2):  # the quarter turns 1 (x' = −y, y' = x) and 2 read the profile backwards
                 bottom, top = bottom[::-1], top[::-1]
             if turn in (2, 3):  # and 2 and 3 (x' = y, y' = −x) see it upside down
                 bottom, top = depth - top, depth - bottom
             if len(bottom) > grid:
                 continue
-            windows = np.lib.stride_tricks.sliding_window_view(horizon, len(bottom))
+            windows = _windows(horizon, len(bottom))
             level = np.maximum((windows - bottom).max(1), 0)
-            waste = level * len(bottom) + bottom.sum() - windows.sum(1)
+            total = np.concatenate([[0], np.cumsum(horizon)])
+            waste = level * len(bottom) + bottom.sum() - (total[len(bottom) :] - total[: -len(bottom)])
             score = waste + 1.5 * len(bottom) * level + 0.5 * len(bottom) * int(top.max())
             column = int(score.argmin())
             if best is None or score[column] < best[0]:
@@ -144,19 +147,23 @@ def _drop(outline: Outline, points: np.ndarray, size: np.ndarray, grid: int, cel
     return turns, positions, int(horizon.max())
 
 
+def _windows(row: np.ndarray, width: int) -> np.ndarray:
+    """All runs of `width` entries, as a view (numpy's own sliding windows cost more to set up than to use here)."""
+    step = row.strides[0]
+    return np.ndarray((len(row) - width + 1, width), row.dtype, row, strides=(step, step))
+
+
 def pack(
     outline: Outline,
     area: float,
     size: int,
     padding: float,
     deadline: float = np.inf,
-    first_scale: float | None = None,
-    passes: int = 5,
+    passes: int = 8,
 ) -> Packing | None:
     """Places charts of total `area` (world units squared) into a square of `size` texels, `padding` texels apart.
 
-    With `first_scale` (texels per world unit) the first scale that fits is taken. Returns None if nothing fits, or not
-    before the deadline (of time.monotonic).
+    Returns None if nothing fits, or not before the deadline (of time.monotonic).
     """
     turned = rotate_to_smallest_box(outline.points, outline.point_charts, outline.count)
     low, high = extents(turned, outline.point_charts, outline.count)
@@ -165,8 +172,7 @@ def pack(
     grid = min(size, CELLS)
     cell = size / grid
     margin = 0.5 * padding
-    scale = first_scale or float(np.sqrt(0.6 * size * size / max(area, 1e-30)))
-    passes = 1 if first_scale else passes
+    scale = float(np.sqrt(0.6 * size * size / max(area, 1e-30)))
     best: Packing | None = None
     for step in range(passes + 40):
         turns, positions, height = _drop(outline, local * scale, box * scale, grid, cell, margin)

@@ -49,8 +49,8 @@ def remesh(
     """Even triangles of edge length `target_edge` (world units), or of about `target_triangles`, on the same surface.
 
     vertices [V, 3], triangles [T, 3]: an oriented 2-manifold with or without border (`mesh.clean` makes one), which it
-    stays. Edges whose faces turn by more than `feature_angle` degrees are kept as creases (None: no creases). Stops early
-    at the time limit; whatever it returns is sound.
+    stays. Edges whose faces turn by more than `feature_angle` degrees are kept as creases (None: no creases). Stops
+    early at the time limit; whatever it returns is sound.
     """
     assert (target_edge is None) != (target_triangles is None)
     if not len(triangles):
@@ -167,8 +167,8 @@ def collapse_short(
     longest: float = LONGEST,
     rounds: int = 60,
 ) -> tuple[Tensor, Tensor]:
-    """Collapses edges below `shortest` times the wanted length where topology (link condition), creases and normals allow
-    it and no edge becomes longer than `longest` times that length."""
+    """Collapses edges below `shortest` times the wanted length where topology (link condition), creases and normals
+    allow it and no edge becomes longer than `longest` times that length."""
     refused = torch.zeros(len(points), dtype=torch.bool, device=points.device)  # vertices whose edges were just refused
     for _ in range(rounds):
         edges = unique_edges(faces)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tangent frames as Blender and glTF readers compute them (Mikkelsen 2008, "Simulation of Wrinkled Surfaces Revisited").
+"""Tangent frames as Blender and glTF readers compute them (Mikkelsen 2008, "Simulation of Wrinkled Surfaces
+Revisited").
 
-A normal map is only right under the frames it was baked with, so these must equal the reader's, not merely resemble them.
+A normal map is only right under the frames it was baked with, so these must equal the reader's, not merely resemble
+them.
 """
 
 import numpy as np
@@ -10,8 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 
 def tangent_frames(vertices: np.ndarray, triangles: np.ndarray, normals: np.ndarray, uvs: np.ndarray) -> np.ndarray:
-    """Tangents [T, 3, 4] float32 per corner: unit vector in the plane of the vertex normal, and the sign s of the bitangent
-    s · (normal × tangent), −1 where the chart is mirrored.
+    """Tangents [T, 3, 4] float32 per corner: unit vector in the plane of the vertex normal, and the sign s of the
+    bitangent s · (normal × tangent), −1 where the chart is mirrored.
 
     vertices [V, 3], triangles [T, 3], normals [V, 3] unit (or [T, 3, 3] per corner), uvs [T, 3, 2]. Corners are welded
     where position, normal and UV are equal; corners of one welded vertex share a tangent if they are connected across
@@ -87,7 +89,7 @@ def _groups(welded: np.ndarray, keeps: np.ndarray, flat: np.ndarray) -> np.ndarr
 
 
 def _fill_flat(tangents: np.ndarray, sign: np.ndarray, welded: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Corners without a tangent (no UV area) borrow it from another corner of their vertex, or take any perpendicular."""
+    """Corners without a tangent (no UV area) borrow that of another corner of their vertex, or take a perpendicular."""
     missing = np.linalg.norm(tangents, axis=-1) < 1e-30
     if not missing.any():
         return tangents

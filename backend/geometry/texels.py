@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From UV coordinates to texels: which triangle covers which texel, and filling the gutters between charts.
 
-UV origin is bottom-left; texture row 0 is the top, so the center of texel (i, j) is u = (j + 0.5) / W, v = 1 − (i + 0.5) / H.
+UV origin is bottom-left; texture row 0 is the top, so the center of texel (i, j) is u = (j + 0.5) / W,
+v = 1 − (i + 0.5) / H.
 """
 
 from dataclasses import dataclass
@@ -74,8 +75,8 @@ def _scan(
 
 @dataclass(frozen=True)
 class TexelMap:
-    """`triangle_ids` [H, W] int32 (−1 where no triangle covers the center), `barycentrics` [H, W, 2] float32 (weights of
-    corners 0 and 1), and the number of texels that more than one triangle covers."""
+    """`triangle_ids` [H, W] int32 (−1 where no triangle covers the center), `barycentrics` [H, W, 2] float32 (weights
+    of corners 0 and 1), and the number of texels that more than one triangle covers."""
 
     triangle_ids: np.ndarray
     barycentrics: np.ndarray
@@ -106,8 +107,8 @@ def rasterize_atlas(uvs: np.ndarray, size: int | tuple[int, int]) -> TexelMap:
 
 
 def gutter_source(covered: np.ndarray, steps: float | None = None) -> np.ndarray:
-    """For each texel of the mask [H, W] the flat index [H, W] int64 of the nearest covered texel (of itself if covered, or
-    farther than `steps` texels). Use it to fill several textures: texture.reshape(H·W, C)[index]."""
+    """For each texel of the mask [H, W] the flat index [H, W] int64 of the nearest covered texel (of itself if covered,
+    or farther than `steps` texels). Use it to fill several textures: texture.reshape(H·W, C)[index]."""
     height, width = covered.shape
     own = np.arange(height * width).reshape(height, width)
     if not covered.any():
@@ -118,7 +119,7 @@ def gutter_source(covered: np.ndarray, steps: float | None = None) -> np.ndarray
 
 
 def dilate(texture: np.ndarray, covered: np.ndarray, steps: float | None = None) -> np.ndarray:
-    """Fills texels outside the mask [H, W] of the texture [H, W, C] with their nearest covered texel, up to `steps` texels
-    away (None: everywhere), so that neither filtering nor mip levels mix the background into charts."""
+    """Fills texels outside the mask [H, W] of the texture [H, W, C] with their nearest covered texel, up to `steps`
+    texels away (None: everywhere), so that neither filtering nor mip levels mix the background into charts."""
     source = gutter_source(covered, steps)
     return texture.reshape(len(source) * source.shape[1], -1)[source.reshape(-1)].reshape(texture.shape)

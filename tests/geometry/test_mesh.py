@@ -135,22 +135,3 @@ def test_empty_mesh():
     assert len(mesh.clean(vertices, triangles)[1]) == 0
     assert mesh.check(vertices, triangles).components == 0
     assert mesh.triangle_neighbors(triangles).shape == (0, 3)
-
-
-def test_laplacian_is_the_graph_laplacian():
-    vertices, triangles = tensors(trimesh.creation.icosphere(subdivisions=1))
-    laplacian = mesh.uniform_laplacian(triangles, len(vertices)).to_dense()
-    assert torch.equal(laplacian, laplacian.T) and laplacian.sum(1).abs().max() == 0
-    degrees = np.bincount(trimesh.Trimesh(vertices, triangles, process=False).edges_unique.reshape(-1))
-    assert laplacian.diagonal().tolist() == degrees.tolist()
-    twice = mesh.bilaplacian(triangles, len(vertices)).to_dense()
-    assert (twice - laplacian @ laplacian).abs().max() < 1e-4
-    matrix = mesh.large_steps_matrix(triangles, len(vertices), 3.0).to_dense()
-    assert (matrix - torch.eye(len(vertices)) - 3.0 * laplacian).abs().max() < 1e-5
-
-
-def test_laplacian_loss_vanishes_on_a_regular_patch():
-    vertices, triangles = tensors(trimesh.creation.icosphere(subdivisions=2))
-    smooth = mesh.laplacian_loss(vertices, triangles)
-    torch.manual_seed(0)
-    assert mesh.laplacian_loss(vertices + 0.05 * torch.randn_like(vertices), triangles) > 3 * smooth

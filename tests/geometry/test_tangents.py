@@ -74,7 +74,7 @@ BLENDER_SCRIPT = textwrap.dedent("""
     mesh.normals_split_custom_set_from_vertices(normals.tolist())
     mesh.calc_tangents(uvmap="uv")
     count = len(mesh.loops)
-    tangents, signs, used = np.empty(count * 3, np.float32), np.empty(count, np.float32), np.empty(count * 3, np.float32)
+    tangents, signs, used = (np.empty(count * k, np.float32) for k in (3, 1, 3))
     mesh.loops.foreach_get("tangent", tangents)
     mesh.loops.foreach_get("bitangent_sign", signs)
     mesh.loops.foreach_get("normal", used)
