@@ -20,7 +20,7 @@ SOURCES = sorted([*(path for part in PARTS for path in (ROOT / part).rglob("*.py
 LAYERS = {
     "kernels": set(),
     "geometry": {"kernels"},
-    "appearance": {"kernels"},
+    "appearance": {"kernels", "geometry"},
     "capture": set(),
     "export": {"appearance", "geometry", "kernels", "capture"},
     "optimization": {"appearance", "geometry", "kernels", "capture", "export"},
