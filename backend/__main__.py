@@ -20,6 +20,7 @@ import signal
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -158,6 +159,8 @@ def _terminate(number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminate)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries, to developers; python3 -W default -m backend shows them
     try:
         code = main()
     except KeyboardInterrupt:
