@@ -155,6 +155,7 @@ def test_a_named_python_that_lacks_torch_is_one_line(tmp_path: Path) -> None:
 def solve_raising(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[BaseException], int]:
     """Runs a command that raises; returns the exit code."""
     monkeypatch.setenv("UNRENDER_HOME", str(tmp_path))
+    monkeypatch.setenv("UNRENDER_LAUNCHED", "0")  # main() sets it for the rest of the process
 
     def raising(error: BaseException) -> int:
         def run_command(options: object) -> int:

@@ -163,6 +163,7 @@ def test_stop_pause_resume_and_finish(tmp_path: Path) -> None:
 def test_requests_to_an_earlier_run_are_forgotten_but_not_those_since_launch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("UNRENDER_LAUNCHED", raising=False)
     write_request(tmp_path, "stop")
     with Job(tmp_path, {}) as job:
         assert not job.should_stop()
