@@ -64,7 +64,9 @@ class Band:
         corners: [C, 8] int64 local vertices; corner k stands at bits (k & 1, k >> 1 & 1, k >> 2 & 1) of (x, y, z).
         edges: [E, 2] int64 local vertices, low end first.
         edge_axis: [E] int64.
-        edge_cells: [E, 4] int64 local cells around the edge, counter-clockwise seen from its high end; −1 outside.
+        edge_cells: [E, 4] int64 local cells around the edge, counter-clockwise seen from its high end.
+
+    Edges on the rim of the band, which miss one of their four cells, are left out.
     """
 
     vertices: Tensor
@@ -88,7 +90,7 @@ class Band:
         cell_low = torch.nonzero(active[0, 0])  # [C, 3]
         strides = torch.tensor([ny * nz, nz, 1], device=device)
         bits = torch.tensor([[k & 1, k >> 1 & 1, k >> 2 & 1] for k in range(8)], device=device)
-        flat_corners = (cell_low @ strides)[:, None] + bits @ strides  # [C, 8]
+        flat_corners = (cell_low * strides).sum(1, keepdim=True) + (bits * strides).sum(1)  # [C, 8]
 
         is_vertex = torch.zeros(nx * ny * nz, dtype=torch.bool, device=device)
         is_vertex[flat_corners.reshape(-1)] = True
@@ -102,12 +104,16 @@ class Band:
         for axis in range(3):
             step, b, c = strides[axis], strides[(axis + 1) % 3], strides[(axis + 2) % 3]
             high = local_vertex[(vertices + step).clamp(max=nx * ny * nz - 1)]
-            low = torch.nonzero(high >= 0)[:, 0]
+            # Flat indices wrap around at the faces of the grid: edges that lie on them have no four cells.
+            whole_axes = [(vertices // strides[(axis + k) % 3] % sdf.shape[(axis + k) % 3]) for k in range(3)]
+            inner = (whole_axes[0] < sdf.shape[axis] - 1) & (whole_axes[1] > 0) & (whole_axes[2] > 0)
+            low = torch.nonzero((high >= 0) & inner)[:, 0]
             at = vertices[low]
-            cells = torch.stack((at - b - c, at - c, at, at - b), dim=-1).clamp(min=0)
-            edges.append(torch.stack((low, high[low]), dim=-1))
-            axes.append(torch.full((len(low),), axis, dtype=torch.int64, device=device))
-            around.append(local_cell[cells])
+            cells = local_cell[torch.stack((at - b - c, at - c, at, at - b), dim=-1).clamp(min=0)]  # [*, 4]
+            whole = (cells >= 0).all(dim=1)
+            edges.append(torch.stack((low, high[low]), dim=-1)[whole])
+            axes.append(torch.full((int(whole.sum()),), axis, dtype=torch.int64, device=device))
+            around.append(cells[whole])
         return Band(
             vertices,
             grid.positions(vertices),

@@ -66,6 +66,18 @@ class Silhouettes:
         # What no camera sees cannot be the object that all of them show.
         return torch.where(result == -torch.inf, torch.inf, result)
 
+    def view_counts(self, points: Tensor) -> Tensor:
+        """How many views see each of the world `points` [M, 3]: [M] int64."""
+        height, width = self.distance.shape[-2:]
+        counts = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+        for intrinsics, world_to_cam in zip(self.intrinsics, self.world_to_cam, strict=True):
+            local = points @ world_to_cam[:3, :3].T + world_to_cam[:3, 3]
+            depth = -local[:, 2]
+            fx, fy, cx, cy = intrinsics.unbind()
+            x, y = fx * local[:, 0] / depth + cx, -fy * local[:, 1] / depth + cy
+            counts += (depth > 1e-6) & (x > 0) & (x < width) & (y > 0) & (y < height)
+        return counts
+
 
 def find_bounds(silhouettes: Silhouettes) -> Tensor:
     """Bounding box [2, 3], world, of the visual hull, searched between the cameras.
@@ -83,6 +95,9 @@ def find_bounds(silhouettes: Silhouettes) -> Tensor:
         grid = Grid.around(bounds, SEARCH_CELLS)
         points = grid.all_positions(centers.device)
         near = silhouettes.signed_distance(points) < grid.cell_size * 0.87  # half a cell's diagonal
+        # Beyond most frames the few views left carve nothing away: their cones reach as far as the other cameras.
+        counts = silhouettes.view_counts(points)
+        near &= 4 * counts >= counts.max()
         if not bool(near.any()):
             raise UserError(
                 what="the masks of the views have no common volume",

@@ -109,7 +109,7 @@ def extract(values: Tensor, band: Band) -> tuple[Tensor, Tensor]:
     vertices = torch.zeros(vertex_count, 3, device=values.device).index_add(0, owner, crossing) / weight[:, None]
 
     a, b = band.edges.unbind(1)
-    quads = torch.nonzero((inside[a] != inside[b]) & (band.edge_cells >= 0).all(dim=1))[:, 0]
+    quads = torch.nonzero(inside[a] != inside[b])[:, 0]
     cells = band.edge_cells[quads]  # [Q, 4]
     local = seen_as[band.edge_axis[quads]]  # [Q, 4]
     ring = first_vertex[cells] + sheet_of_edge[codes[cells], local]  # [Q, 4] counter-clockwise from the high end

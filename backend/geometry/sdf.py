@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ..kernels.hash_grid import HashGridConfig, hash_encode, make_table
 from .band import Band, Grid
 
+RESIDUAL_CELLS = 1.0  # cells that the surface moves for an output of one
+
 
 class SignedDistanceField(nn.Module):
     """Field values on the narrow band of a grid, with the dense grid kept up to date behind it.
@@ -19,13 +21,21 @@ class SignedDistanceField(nn.Module):
 
     dense: Tensor  # [X, Y, Z] float32, the last known value everywhere, world units
     hull: Tensor  # [X, Y, Z] float32, the start, world units
+    rim: Tensor  # [X, Y, Z] bool, the outermost layer, which stays outside the object
 
     def __init__(self, hull: Tensor, grid: Grid, config: HashGridConfig, width: int = 32) -> None:
         super().__init__()
         self.grid = grid
         self.config = config
         device = hull.device
-        self.register_buffer("hull", hull.clone())
+        hull = hull.clone()
+        rim = torch.zeros(hull.shape, dtype=torch.bool, device=device)
+        for axis in range(3):
+            for end in (0, -1):
+                rim.select(axis, end).fill_(True)
+        hull[rim] = hull[rim].clamp(min=grid.cell_size / 2)
+        self.register_buffer("hull", hull)
+        self.register_buffer("rim", rim)
         self.register_buffer("dense", hull.clone())
         self.table = nn.Parameter(make_table(config, device, None))
         self.mlp = nn.Sequential(
@@ -55,15 +65,19 @@ class SignedDistanceField(nn.Module):
         band = self.band
         unit = (band.positions - torch.tensor(self.grid.origin, device=band.positions.device)) / self.grid.extent
         features = hash_encode(unit, self.table, self.config, active_levels=self.active_levels)  # [M, L·F]
-        residual = self.mlp(features)[:, 0] * self.grid.cell_size
+        residual = self.mlp(features)[:, 0] * (RESIDUAL_CELLS * self.grid.cell_size)
         values = self.hull.reshape(-1)[band.vertices] + residual
+        values = torch.where(self.rim.reshape(-1)[band.vertices], values.clamp(min=self.grid.cell_size / 2), values)
         self.dense.view(-1)[band.vertices] = values.detach()
         return values
 
 
-def eikonal_loss(values: Tensor, band: Band, cell_size: float) -> Tensor:
-    """Mean squared deviation of |∇f| from 1 over the band's cells (Gropp et al. 2020), by differences along the edges."""
-    corner = values[band.corners]  # [C, 8]
+def eikonal_loss(values: Tensor, band: Band, cell_size: float, start: int = 0, stride: int = 1) -> Tensor:
+    """Mean squared deviation of |∇f| from 1 over the band's cells (Gropp et al. 2020), by differences along the edges.
+
+    Only every `stride`-th cell from `start` on counts: another start in each step does as well as all cells at once.
+    """
+    corner = values[band.corners[start::stride]]  # [C, 8]
     x = (corner[:, 1::2] - corner[:, 0::2]).mean(1)
     y = (corner[:, [2, 3, 6, 7]] - corner[:, [0, 1, 4, 5]]).mean(1)
     z = (corner[:, 4:] - corner[:, :4]).mean(1)
@@ -78,4 +92,5 @@ def sign_change_loss(values: Tensor, band: Band, cell_size: float) -> Tensor:
     crossing = (a.detach() < 0) != (b.detach() < 0)
     a, b = a[crossing] / cell_size, b[crossing] / cell_size
     entropy = nn.functional.binary_cross_entropy_with_logits
-    return entropy(a, (b > 0).float()) + entropy(b, (a > 0).float())
+    total = entropy(a, (b > 0).float(), reduction="sum") + entropy(b, (a > 0).float(), reduction="sum")
+    return total / max(1, len(a))  # a vanished surface has no crossings, and no mean

@@ -20,10 +20,10 @@ DESCRIPTION = "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State at the start of `stage`, made with `settings`."""
+    """State at the start of `stage`; `fingerprint` says of which job."""
 
     stage: str
-    settings: dict[str, Any]
+    fingerprint: dict[str, Any]
     seconds: dict[str, float]
     tensors: dict[str, Tensor]
 
@@ -34,7 +34,7 @@ class Checkpoint:
         name = f"{self.stage}.safetensors"
         save_file({k: v.detach().contiguous().cpu() for k, v in self.tensors.items()}, folder / (name + ".part"))
         os.replace(folder / (name + ".part"), folder / name)
-        content = {"stage": self.stage, "settings": self.settings, "seconds": self.seconds, "tensors": name}
+        content = {"stage": self.stage, "fingerprint": self.fingerprint, "seconds": self.seconds, "tensors": name}
         part = description.with_suffix(".part")
         part.write_text(json.dumps(content, indent=2), encoding="utf-8")
         os.replace(part, description)
@@ -52,7 +52,7 @@ class Checkpoint:
         try:
             content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             tensors = load_file(folder / content["tensors"], device=str(device))
-            return Checkpoint(content["stage"], content["settings"], content["seconds"], tensors)
+            return Checkpoint(content["stage"], content["fingerprint"], content["seconds"], tensors)
         except Exception as error:  # safetensors has its own exception type for a damaged file
             raise UserError(
                 what="the checkpoint cannot be read",

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 
+KNEE = 0.1  # errors of sRGB-encoded color below which the loss is quadratic
+
+
 def composite(premultiplied: Tensor, background: Tensor) -> Tensor:
     """Premultiplied sRGB-encoded color and alpha [..., 4] over `background` [..., 3]."""
     return premultiplied[..., :3] + (1 - premultiplied[..., 3:]) * background
@@ -22,10 +25,10 @@ def image_loss(rendered: Tensor, photo: Tensor, background: Tensor, valid: Tenso
         background: [B, 1, 1, 3] what both are laid over; a random one keeps color from standing in for coverage.
         valid: [B, H, W, 1] weight of each pixel, or None for one everywhere.
 
-    Color counts by a Huber loss with its knee at 0.1: quadratic like PSNR for small errors, robust for outliers.
+    Color counts by a Huber loss with its knee at `KNEE`: quadratic like PSNR for small errors, robust for outliers.
     """
     difference = composite(rendered, background) - composite(photo, background)
-    color = huber(difference, knee=0.1).sum(-1, keepdim=True)
+    color = huber(difference, knee=KNEE).sum(-1, keepdim=True)
     coverage = (rendered[..., 3:] - photo[..., 3:]).square()
     error = color + coverage
     return (error * valid).mean() if valid is not None else error.mean()

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from torch import Tensor
 from ..appearance.environment import EnvironmentLight
 from ..appearance.material import MaterialField
 from ..appearance.textured_mesh import TexturedMesh
-from ..capture import Capture, read_capture
+from ..capture import Capture, read_capture, write_capture_json
 from ..capture.loader import load_photos
 from ..errors import UserError
 from ..export.result import write_result
@@ -94,18 +97,24 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
         for warning in capture.warnings:
             job.warning(warning)
         scene = _load_scene(capture, settings, device)
-    checkpoint = Checkpoint.load(job.files.checkpoint, device) if job.resume else None
-    if checkpoint is not None:
+    write_capture_json(capture, job.folder)
+    fingerprint = _fingerprint(capture, settings)
+    checkpoint = None
+    if job.resume:
+        checkpoint = Checkpoint.load(job.files.checkpoint, device)
+        _check_same_job(checkpoint, fingerprint, job)
         timer = Timer(checkpoint.seconds)
+    else:
+        shutil.rmtree(job.files.checkpoint, ignore_errors=True)  # of an earlier job in this folder
     surface = None if checkpoint is None else _restore(checkpoint, scene, settings)
     if surface is None:
         surface = _shape(scene, settings, job, timer)
-        _save(surface, "surface", settings, timer, job)
+        _save(surface, "surface", fingerprint, timer, job)
         checkpoint = None
     if checkpoint is None or checkpoint.stage == "surface":
         with timer.part("surface"):
             run_surface_stage(surface, scene, settings, StageProgress(job, "surface"))
-        _save(surface, "texture", settings, timer, job)
+        _save(surface, "texture", fingerprint, timer, job)
     state, atlas, texels = _texture(surface, scene, settings, job, timer)
     return _export(capture, state, atlas, texels, scene, settings, job, timer)
 
@@ -126,7 +135,7 @@ def _shape(scene: Scene, settings: Settings, job: Job, timer: Timer) -> SurfaceS
     with timer.part("remesh"), torch.no_grad():
         shape.sdf.update_band()
         vertices, triangles = extract(shape.sdf(), shape.sdf.band)
-        vertices, triangles = clean(vertices.cpu(), triangles.cpu(), SMALLEST_COMPONENT)
+        vertices, triangles = clean(vertices, triangles, SMALLEST_COMPONENT)
         if not len(triangles):
             raise UserError(
                 what="nothing is left of the object",
@@ -144,11 +153,30 @@ def _shape(scene: Scene, settings: Settings, job: Job, timer: Timer) -> SurfaceS
     return SurfaceState(vertices.to(scene.device), triangles.to(scene.device), shape.material, shape.light)
 
 
-def _save(surface: SurfaceState, stage: str, settings: Settings, timer: Timer, job: Job) -> None:
+def _fingerprint(capture: Capture, settings: Settings) -> dict[str, Any]:
+    """What must be the same for a checkpoint to fit: settings, and the views with their poses."""
+    views = [[v.name, v.split, np.asarray(v.cam_to_world).round(9).tolist()] for v in capture.views]
+    digest = hashlib.sha256(json.dumps(views).encode()).hexdigest()
+    return {"settings": asdict(replace(settings, device="auto")), "views": digest}
+
+
+def _check_same_job(checkpoint: Checkpoint, fingerprint: dict[str, Any], job: Job) -> None:
+    if checkpoint.fingerprint == fingerprint:
+        return
+    raise UserError(
+        what="the checkpoint is of another job",
+        where=str(job.files.checkpoint),
+        expected="the same capture, preset and settings as before",
+        found="others",
+        remedy="Repeat the earlier command with --resume, or start again without it.",
+    )
+
+
+def _save(surface: SurfaceState, stage: str, fingerprint: dict[str, Any], timer: Timer, job: Job) -> None:
     tensors = {"vertices": surface.vertices, "triangles": surface.triangles}
     tensors |= {f"material.{k}": v for k, v in surface.material.state_dict().items()}
     tensors |= {f"light.{k}": v for k, v in surface.light.state_dict().items()}
-    Checkpoint(stage, asdict(settings), timer.seconds, tensors).save(job.files.checkpoint)
+    Checkpoint(stage, fingerprint, timer.seconds, tensors).save(job.files.checkpoint)
 
 
 def _restore(checkpoint: Checkpoint, scene: Scene, settings: Settings) -> SurfaceState:
@@ -159,15 +187,8 @@ def _restore(checkpoint: Checkpoint, scene: Scene, settings: Settings) -> Surfac
             {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
         )
 
-    try:
-        load(blank.material, "material.")
-        load(blank.light, "light.")
-    except RuntimeError as error:
-        raise UserError(
-            what="the checkpoint was made with other settings",
-            where="--resume",
-            remedy="Resume with the same preset and settings, or start again without --resume.",
-        ) from error
+    load(blank.material, "material.")
+    load(blank.light, "light.")
     tensors = checkpoint.tensors
     return SurfaceState(tensors["vertices"], tensors["triangles"], blank.material, blank.light)
 

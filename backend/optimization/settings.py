@@ -29,6 +29,7 @@ class Settings:
         vertex_rate: longest step of a vertex, in edge lengths.
         texture_rate: learning rate of the texels.
         texture_inertia: weight that holds texels to the values of the field they were baked from.
+        table_size: log2 of the entries of a level of the hash grids.
         light_size: side of a face of the environment's cube map, texels.
         transport_size: texels along a face of the cube of directions in which shadows are traced, a power of two; 0 turns
             shadows off.
@@ -56,15 +57,16 @@ class Settings:
     vertex_rate: float = 0.05
     texture_rate: float = 0.02
     texture_inertia: float = 0.01
+    table_size: int = 16
     light_size: int = 16
     transport_size: int = 8
     bounce: bool = True
     target_triangles: int = 40_000
-    texture_size: int = 1024
-    sign_change: float = 0.05
-    eikonal: float = 0.02
+    texture_size: int = 512
+    sign_change: float = 0.02
+    eikonal: float = 0.002
     smoothness: float = 0.02
-    material_smoothness: float = 0.02
+    material_smoothness: float = 0.004
     light_neutrality: float = 0.005
     refine_cameras: bool = False
 
@@ -119,6 +121,7 @@ PRESETS: dict[str, Settings] = {
         shape_size=400,
         surface_size=800,
         texture_stage_size=1024,
+        table_size=18,
         light_size=32,
         transport_size=8,
         target_triangles=160_000,
@@ -134,6 +137,7 @@ PRESETS: dict[str, Settings] = {
         shape_size=800,
         surface_size=1024,
         texture_stage_size=2048,
+        table_size=18,
         light_size=32,
         transport_size=8,
         target_triangles=320_000,

@@ -25,6 +25,11 @@ from .scene import Scene
 from .settings import Settings
 from .views import Batch, TrainingViews, ViewOrder
 
+SDF_LEVELS = 7
+MATERIAL_LEVELS = 9
+UNLOCK = 2.5
+RATES = {"sdf table": 1e-2, "sdf mlp": 2e-3, "material table": 1e-2, "material mlp": 4e-3, "light": 3e-2}
+EIKONAL_STRIDE = 4  # one in so many cells is regularised in a step
 BAND_STEPS = 6  # the surface moves by less than a cell in so many steps
 
 
@@ -44,11 +49,19 @@ class ShapeState:
         hull = scene.silhouettes.signed_distance(grid.all_positions(device)).view(grid.shape)
         reach = 4 * grid.cell_size
         sdf_levels = HashGridConfig(
-            levels=6, features=2, log2_table_size=16, base_resolution=12, finest_resolution=settings.grid_cells
+            levels=SDF_LEVELS,
+            features=2,
+            log2_table_size=settings.table_size,
+            base_resolution=12,
+            finest_resolution=settings.grid_cells,
         )
         sdf = SignedDistanceField(hull.clamp(-reach, reach), grid, sdf_levels)
         material_levels = HashGridConfig(
-            levels=8, features=2, log2_table_size=16, base_resolution=12, finest_resolution=4 * settings.grid_cells
+            levels=MATERIAL_LEVELS,
+            features=2,
+            log2_table_size=settings.table_size,
+            base_resolution=12,
+            finest_resolution=4 * settings.grid_cells,
         )
         material = MaterialField(grid.origin, grid.extent, material_levels, 32, device)
         return ShapeState(sdf, material, EnvironmentLight(settings.light_size, device=device))
@@ -65,11 +78,11 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
     order = ViewOrder(len(views), settings.batch, generator)
     optimizer = torch.optim.Adam(
         [
-            {"params": [state.sdf.table], "lr": 1e-2},
-            {"params": state.sdf.mlp.parameters(), "lr": 2e-3},
-            {"params": [state.material.table], "lr": 1e-2},
-            {"params": state.material.mlp.parameters(), "lr": 4e-3},
-            {"params": state.light.parameters(), "lr": 3e-2},
+            {"params": [state.sdf.table], "lr": RATES["sdf table"]},
+            {"params": state.sdf.mlp.parameters(), "lr": RATES["sdf mlp"]},
+            {"params": [state.material.table], "lr": RATES["material table"]},
+            {"params": state.material.mlp.parameters(), "lr": RATES["material mlp"]},
+            {"params": state.light.parameters(), "lr": RATES["light"]},
         ],
         betas=(0.9, 0.99),
         eps=1e-15,
@@ -80,7 +93,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         t = step / settings.shape_steps
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * min(1.0, (step + 1) / 20) * 0.1 ** max(0.0, 2 * t - 1)
-        state.sdf.active_levels = min(state.sdf.config.levels, 2 + int(t * 2.5 * state.sdf.config.levels))
+        state.sdf.active_levels = min(state.sdf.config.levels, 2 + int(t * UNLOCK * state.sdf.config.levels))
         if step % BAND_STEPS == 0:
             state.sdf.update_band()
         batch = views.batch(order.next())
@@ -90,7 +103,9 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         rendered, extra = render(state, vertices, triangles, batch, views.resolution, generator)
         loss = image_loss(rendered, batch.photo, background, batch.valid)
         cell = state.sdf.grid.cell_size
-        loss = loss + settings.eikonal * eikonal_loss(values, state.sdf.band, cell)
+        loss = loss + settings.eikonal * eikonal_loss(
+            values, state.sdf.band, cell, step % EIKONAL_STRIDE, EIKONAL_STRIDE
+        )
         weight = settings.sign_change * max(0.05, 1 - 4 * t)
         loss = loss + weight * sign_change_loss(values, state.sdf.band, cell)
         loss = loss + settings.material_smoothness * extra + settings.light_neutrality * state.light.neutrality_loss()
