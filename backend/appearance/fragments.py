@@ -43,7 +43,11 @@ class Fragments:
 
     @staticmethod
     def of(
-        vertices: Tensor, triangles: Tensor, clip_transforms: Tensor, camera_centers: Tensor, resolution: tuple[int, int]
+        vertices: Tensor,
+        triangles: Tensor,
+        clip_transforms: Tensor,
+        camera_centers: Tensor,
+        resolution: tuple[int, int],
     ) -> Fragments:
         """Rasterise `vertices` [V, 3], world, under `clip_transforms` [B, 4, 4]."""
         clip = transform_points(vertices, clip_transforms).contiguous()

@@ -32,11 +32,8 @@ class LocalLight:
     glow: Tensor
 
     @staticmethod
-    def at(
-        fragments: Fragments, transport: Transport, environment: Prefiltered, base: Tensor, base_color: Tensor
-    ) -> LocalLight:
-        """Light `base` [6, R, R, 3] with its prefiltered form on a surface of `base_color` [V, 3]."""
-        arriving = torch.cat(transport.light_vertices(environment, base, base_color), dim=1)  # [V, 6]
+    def at(fragments: Fragments, transport: Transport, environment: Prefiltered, arriving: Tensor) -> LocalLight:
+        """Light at `fragments` from what arrives [V, 6] at the vertices, as `Transport.light_vertices` has it."""
         pixels = fragments.interpolate(arriving)
         return LocalLight(environment, transport, fragments, pixels[:, :3], pixels[:, 3:])
 

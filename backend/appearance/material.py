@@ -38,7 +38,12 @@ class MaterialField(nn.Module):
     """
 
     def __init__(
-        self, origin: tuple[float, float, float], extent: float, config: HashGridConfig, width: int, device: torch.device
+        self,
+        origin: tuple[float, float, float],
+        extent: float,
+        config: HashGridConfig,
+        width: int,
+        device: torch.device,
     ) -> None:
         super().__init__()
         self.config = config

@@ -84,7 +84,9 @@ class SurfacePoints:
         normals = functional.normalize(rows[:, :3], dim=-1)
         tangents = functional.normalize(rows[:, 3:6], dim=-1)
         bitangents = torch.linalg.cross(normals, tangents) * torch.sign(rows[:, 6:7])
-        corners = mesh.corner_attributes[:, 7:][mesh.corner_triangles[fragments.triangle_ids.long()].long()]  # [P, 3, 2]
+        corners = mesh.corner_attributes[:, 7:][
+            mesh.corner_triangles[fragments.triangle_ids.long()].long()
+        ]  # [P, 3, 2]
         sides = corners[:, :2] - corners[:, 2:]  # [P, 2, 2] duv / d(b0, b1)
         change = fragments.derivatives.view(-1, 2, 2)  # d(b0, b1) / d(x, y)
         footprint = torch.einsum("pkc,pkx->pxc", sides, change)  # [P, xy, uv]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..kernels.linear_maps import SparseMap, dense_product
 from ..kernels.visibility import Occluder, vertex_visibility
 from .cube_map import cube_coordinates, cube_directions, cube_solid_angles, downsample
 from .environment import Prefiltered
@@ -27,7 +28,7 @@ class Transport:
     Attributes:
         size: side R of a face of the cube of directions; K = 6·R·R.
         direct: [V, K] float32, visibility · cos θ · solid angle.
-        bounce: sparse [V, V] or None, irradiance at a vertex for unit radiosity of the vertices it sees.
+        bounce: [V, V] or None, irradiance at a vertex for unit radiosity of the vertices it sees.
         blocked_cosine: [V, 1] float32, the occluded part of ∫ cos θ dω = π.
         normals: [V, 3] float32, the normals for which `direct` was traced.
         visibility: [V, ΣK] uint8 0..255, visible share per direction of the cube and of its coarser levels.
@@ -36,7 +37,7 @@ class Transport:
 
     size: int
     direct: Tensor
-    bounce: Tensor | None
+    bounce: SparseMap | None
     blocked_cosine: Tensor
     normals: Tensor
     visibility: Tensor
@@ -57,13 +58,11 @@ class Transport:
         clear = hits < 0
         direct = cosines * clear
         blocked = cosines - direct
-        spread = None
+        spread: SparseMap | None = None
         if bounce:
             vertex, direction = torch.nonzero(blocked > 0, as_tuple=True)
             seen = triangles[hits[vertex, direction].long(), 0].long()
-            indices = torch.stack((vertex, seen))
-            spread = torch.sparse_coo_tensor(indices, blocked[vertex, direction], (len(vertices),) * 2).coalesce()
-            spread = spread.to_sparse_csr()
+            spread = SparseMap(vertex, seen, blocked[vertex, direction], (len(vertices), len(vertices)))
         levels, sizes = [], []
         cube = clear.float().T.reshape(6, size, size, -1)  # [6, R, R, V]
         while True:
@@ -73,11 +72,9 @@ class Transport:
                 break
             cube = downsample(cube, cube.shape[1] // 2)
         visibility = (torch.cat(levels).T * 255).round().to(torch.uint8).contiguous()
-        return Transport(
-            size, direct, spread, blocked.sum(1, keepdim=True), normals, visibility, tuple(sizes)
-        )
+        return Transport(size, direct, spread, blocked.sum(1, keepdim=True), normals, visibility, tuple(sizes))
 
-    def light_vertices(self, light: Prefiltered, base: Tensor, base_color: Tensor) -> tuple[Tensor, Tensor]:
+    def light_vertices(self, light: Prefiltered, base: Tensor, base_color: Tensor) -> Tensor:
         """Light that arrives at the vertices.
 
         Args:
@@ -86,19 +83,19 @@ class Transport:
             base_color: [V, 3] float32, what the object's own surface reflects (used without gradient).
 
         Returns:
-            Share of the unshadowed irradiance that arrives [V, 3] (more than one where bounced light adds), and the
-            mean radiance [V, 3] of the occluded directions.
+            [V, 6]: share of the unshadowed irradiance that arrives (more than one where bounced light adds), then mean
+            radiance of the occluded directions.
         """
         radiance = downsample(base, self.size).reshape(-1, 3)  # [K, 3]
-        arriving = self.direct @ radiance  # [V, 3]
+        arriving = dense_product(self.direct, radiance)  # [V, 3]
         glow = torch.zeros_like(arriving)
         if self.bounce is not None:
             radiosity = base_color.detach() * arriving / torch.pi
-            reflected = self.bounce @ radiosity
+            reflected = self.bounce(radiosity)
             glow = reflected / self.blocked_cosine.clamp(min=1e-3)
             arriving = arriving + reflected
         share = arriving / light.irradiance(self.normals).clamp(min=1e-4)
-        return share, glow
+        return torch.cat((share, glow), dim=1)
 
     def specular_visibility(
         self, triangles: Tensor, triangle_ids: Tensor, barycentrics: Tensor, reflected: Tensor, roughness: Tensor

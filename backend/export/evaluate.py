@@ -226,7 +226,7 @@ def save_comparison(path: Path, photo: Photo, rendered: Rendered) -> None:
 
 def default_renderer(asset: Asset, device: str) -> Renderer:
     """The backend's own; kernels are loaded no earlier than this."""
-    from ..appearance.renderer import AssetRenderer
+    from .renderer import AssetRenderer
 
     return AssetRenderer(asset, device)
 

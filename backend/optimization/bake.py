@@ -17,19 +17,19 @@ POINTS_AT_ONCE = 1 << 18
 
 @torch.no_grad()
 def bake(field: MaterialField, vertices: Tensor, triangles: Tensor, texels: TexelMap) -> Tensor:
-    """Raw texels [H, W, 7] of the field on the surface, gutters filled; the normal map starts flat."""
+    """Texels [H, W, 7] of the field on the surface, gutters filled; the normal map starts flat."""
     device = vertices.device
     covered = torch.from_numpy(np.flatnonzero(texels.triangle_ids.reshape(-1) >= 0)).to(device)  # [N]
     corners = triangles[torch.from_numpy(texels.triangle_ids.reshape(-1)).to(device)[covered].long()].long()  # [N, 3]
     weights = torch.from_numpy(texels.barycentrics.reshape(-1, 2)).to(device)[covered]
     weights = torch.cat((weights, 1 - weights.sum(1, keepdim=True)), dim=1)
-    raw = torch.zeros(texels.triangle_ids.size, CHANNELS, device=device)
+    values = torch.zeros(texels.triangle_ids.size, CHANNELS, device=device)
     for start in range(0, len(covered), POINTS_AT_ONCE):
         part = slice(start, start + POINTS_AT_ONCE)
         positions = (vertices[corners[part]] * weights[part, :, None]).sum(1)
-        raw[covered[part], :5] = field.raw(positions)
+        values[covered[part], :5] = torch.cat(field(positions), dim=1)
     source = torch.from_numpy(gutter_source(texels.triangle_ids >= 0)).to(device)
-    return raw[source.reshape(-1)].reshape(*texels.triangle_ids.shape, CHANNELS)
+    return values[source.reshape(-1)].reshape(*texels.triangle_ids.shape, CHANNELS)
 
 
 def make_asset(
@@ -61,5 +61,3 @@ def make_asset(
         environment=environment.detach().cpu().numpy().clip(0),
         name=name,
     )
-
-

@@ -89,5 +89,5 @@ class _Solve(torch.autograd.Function):
         return system.solve(parameters.detach(), "forward")
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.system.solve(gradient, "backward"), None

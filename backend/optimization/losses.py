@@ -8,7 +8,6 @@ import math
 import torch
 from torch import Tensor
 
-
 KNEE = 0.1  # errors of sRGB-encoded color below which the loss is quadratic
 
 

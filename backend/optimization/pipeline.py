@@ -208,10 +208,10 @@ def _texture(
     with timer.part("texture"):
         normals = vertex_normals(surface.vertices, surface.triangles)
         mesh = TexturedMesh.of(surface.vertices, surface.triangles, normals, atlas.uvs)
-        raw = bake(surface.material, surface.vertices, surface.triangles, texels)
+        textures = bake(surface.material, surface.vertices, surface.triangles, texels)
         with torch.no_grad():
             vertex_color = surface.material(surface.vertices).base_color
-        state = TextureState(mesh, raw, surface.light, vertex_color)
+        state = TextureState(mesh, textures, surface.light, vertex_color)
         run_texture_stage(state, scene, settings, StageProgress(job, "texture"))
     return state, atlas, texels
 
@@ -229,7 +229,7 @@ def _export(
     with timer.part("export"), torch.no_grad():
         environment: Tensor = state.light.to_latlong(ENVIRONMENT_HEIGHT)
         name = capture.root.resolve().name or "Asset"
-        asset = make_asset(state.mesh, atlas.uvs, state.textures(), environment, texels, name)
+        asset = make_asset(state.mesh, atlas.uvs, state.textures, environment, texels, name)
         sheet = summarize(asset, capture.views, device=str(scene.device))
     report: dict[str, Any] = {
         "settings": asdict(settings),

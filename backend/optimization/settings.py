@@ -31,8 +31,9 @@ class Settings:
         texture_inertia: weight that holds texels to the values of the field they were baked from.
         table_size: log2 of the entries of a level of the hash grids.
         light_size: side of a face of the environment's cube map, texels.
-        transport_size: texels along a face of the cube of directions in which shadows are traced, a power of two; 0 turns
-            shadows off.
+        light_interval: steps from one filtering of the light to the next.
+        transport_size: texels along a face of the cube of directions in which shadows are traced, a power of two; 0 is
+            no shadows.
         bounce: whether light that the object throws on itself counts.
         target_triangles: of the final mesh, about.
         texture_size: side of the textures, texels.
@@ -55,10 +56,11 @@ class Settings:
     surface_size: int = 400
     texture_stage_size: int = 400
     vertex_rate: float = 0.05
-    texture_rate: float = 0.02
-    texture_inertia: float = 0.01
+    texture_rate: float = 0.006
+    texture_inertia: float = 0.05
     table_size: int = 16
     light_size: int = 16
+    light_interval: int = 4
     transport_size: int = 8
     bounce: bool = True
     target_triangles: int = 40_000
@@ -123,6 +125,7 @@ PRESETS: dict[str, Settings] = {
         texture_stage_size=1024,
         table_size=18,
         light_size=32,
+        light_interval=1,
         transport_size=8,
         target_triangles=160_000,
         texture_size=2048,
@@ -139,6 +142,7 @@ PRESETS: dict[str, Settings] = {
         texture_stage_size=2048,
         table_size=18,
         light_size=32,
+        light_interval=1,
         transport_size=8,
         target_triangles=320_000,
         texture_size=4096,

@@ -23,6 +23,7 @@ from .losses import image_loss
 from .progress import StageProgress
 from .scene import Scene
 from .settings import Settings
+from .stage_light import StageLight
 from .views import Batch, TrainingViews, ViewOrder
 
 SDF_LEVELS = 7
@@ -82,12 +83,13 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
             {"params": state.sdf.mlp.parameters(), "lr": RATES["sdf mlp"]},
             {"params": [state.material.table], "lr": RATES["material table"]},
             {"params": state.material.mlp.parameters(), "lr": RATES["material mlp"]},
-            {"params": state.light.parameters(), "lr": RATES["light"]},
+            {"params": state.light.parameters(), "lr": RATES["light"] * settings.light_interval},
         ],
         betas=(0.9, 0.99),
         eps=1e-15,
         fused=True,
     )
+    light = StageLight(state.light, settings.light_interval)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     for step in progress.steps(settings.shape_steps):
         t = step / settings.shape_steps
@@ -100,7 +102,8 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         background = torch.rand(len(batch.photo), 1, 1, 3, generator=generator).to(scene.device)
         values = state.sdf()
         vertices, triangles = extract(values, state.sdf.band)
-        rendered, extra = render(state, vertices, triangles, batch, views.resolution, generator)
+        light_learns = light.update(step)
+        rendered, roughness = render(state, light, vertices, triangles, batch, views.resolution, generator)
         loss = image_loss(rendered, batch.photo, background, batch.valid)
         cell = state.sdf.grid.cell_size
         loss = loss + settings.eikonal * eikonal_loss(
@@ -108,7 +111,9 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         )
         weight = settings.sign_change * max(0.05, 1 - 4 * t)
         loss = loss + weight * sign_change_loss(values, state.sdf.band, cell)
-        loss = loss + settings.material_smoothness * extra + settings.light_neutrality * state.light.neutrality_loss()
+        loss = loss + settings.material_smoothness * roughness
+        if light_learns:
+            loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -117,6 +122,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
 
 def render(
     state: ShapeState,
+    light: StageLight,
     vertices: Tensor,
     triangles: Tensor,
     batch: Batch,
@@ -137,7 +143,7 @@ def render(
         material.metallic,
         normal,
         fragments.directions_to_camera(positions),
-        state.light.prefilter(),
+        light.at(fragments),
     )
     encoded = linear_to_srgb(color.clamp(0, 1))
     image = fragments.antialiased(

@@ -13,7 +13,6 @@ from ..appearance.bsdf import PrefilteredLight, split_sum
 from ..appearance.color import linear_to_srgb
 from ..appearance.environment import EnvironmentLight
 from ..appearance.fragments import Fragments
-from ..appearance.local_light import LocalLight
 from ..appearance.material import MaterialField, decode_material
 from ..appearance.transport import Transport
 from ..geometry.mesh import unique_edges, vertex_normals
@@ -23,8 +22,9 @@ from .losses import image_loss
 from .progress import StageProgress
 from .scene import Scene
 from .settings import Settings
+from .stage_light import StageLight
 from .uniform_adam import UniformAdam
-from .views import Batch, TrainingViews, ViewOrder
+from .views import TrainingViews, ViewOrder
 
 TRACES = 3  # times that shadows are traced anew while the surface moves
 LARGE_STEPS_STRENGTH = 10.0
@@ -58,14 +58,14 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         [
             {"params": [state.material.table], "lr": 6e-3},
             {"params": state.material.mlp.parameters(), "lr": 2e-3},
-            {"params": state.light.parameters(), "lr": 1e-2},
+            {"params": state.light.parameters(), "lr": 1e-2 * settings.light_interval},
         ],
         betas=(0.9, 0.99),
         eps=1e-15,
         fused=True,
     )
     rates = [group["lr"] for group in optimizer.param_groups]
-    transport: Transport | None = None
+    stage_light = StageLight(state.light, settings.light_interval)
     steps = settings.surface_steps
     for step in progress.steps(steps):
         decay = 0.1 ** (step / steps)
@@ -77,24 +77,24 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         if settings.transport_size and step % -(-steps // TRACES) == 0:
             transport = Transport.trace(vertices, normals, state.triangles, settings.transport_size, settings.bounce)
             with torch.no_grad():
-                base_color = state.material(vertices).base_color
+                stage_light.cast_shadows(transport, state.material(vertices).base_color)
         batch = views.batch(order.next())
         background = torch.rand(len(batch.photo), 1, 1, 3, generator=generator).to(scene.device)
         fragments = Fragments.of(
             vertices, state.triangles, batch.clip_transforms, batch.camera_centers, views.resolution
         )
-        environment = state.light.prefilter()
-        light: PrefilteredLight = environment
-        if transport is not None:
-            light = LocalLight.at(fragments, transport, environment, state.light.base(), base_color)
-        rendered, positions, raw = shade(state.material, fragments, vertices, normals, light, neighbors)
+        light_learns = stage_light.update(step)
+        rendered, positions, raw = shade(
+            state.material, fragments, vertices, normals, stage_light.at(fragments), neighbors
+        )
         loss = image_loss(rendered, batch.photo, background, batch.valid)
         # A quarter of the pixels, drawn anew in each step, regularises as well as all of them.
         some = positions[int(torch.randint(4, (1,), generator=generator)) :: 4]
         offset = torch.randn(some.shape, generator=generator).to(some) * edge
         roughening = (state.material.raw(some + offset) - state.material.raw(some)).abs().mean()
         loss = loss + settings.material_smoothness * roughening
-        loss = loss + settings.light_neutrality * state.light.neutrality_loss()
+        if light_learns:
+            loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         loss = loss + settings.smoothness * bending(normals, state.triangles, neighbors)
         optimizer.zero_grad(set_to_none=True)
         parameters.grad = None

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .color import linear_to_srgb
-from .environment import latlong_to_cube, prefilter
-from .fragments import Fragments
-from .local_light import LocalLight
-from .projection import world_to_clip
-from .textured_mesh import SurfacePoints, TexturedMesh, shade
-from .transport import Transport
+from ..appearance.color import linear_to_srgb
+from ..appearance.environment import latlong_to_cube, prefilter
+from ..appearance.fragments import Fragments
+from ..appearance.local_light import LocalLight
+from ..appearance.projection import world_to_clip
+from ..appearance.textured_mesh import SurfacePoints, TexturedMesh, shade
+from ..appearance.transport import Transport
 
 if TYPE_CHECKING:
-    from ..export.asset import Asset
+    from .asset import Asset
 
 LIGHT_SIZE = 64  # texels along a face of the environment's cube
 
@@ -86,7 +86,9 @@ class AssetRenderer:
         fragments = Fragments.of(self.mesh.vertices, self.mesh.triangles, matrices, poses[:, :3, 3], size)
         latlong = self.environment if environment is None else environment.to(self.device)
         base = latlong_to_cube(latlong, LIGHT_SIZE)
-        light = LocalLight.at(fragments, self.transport, prefilter(base), base, self.vertex_color)
+        filtered = prefilter(base)
+        arriving = self.transport.light_vertices(filtered, base, self.vertex_color)
+        light = LocalLight.at(fragments, self.transport, filtered, arriving)
         points = SurfacePoints.of(self.mesh, fragments)
         radiance, material, normals = shade(self.textures, points, light)
         ones = torch.ones_like(radiance[:, :1])
