@@ -37,6 +37,8 @@ class MaterialField(nn.Module):
         extent: side of the cube, world units.
     """
 
+    origin: Tensor  # [3] float32
+
     def __init__(
         self,
         origin: tuple[float, float, float],

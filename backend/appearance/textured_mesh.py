@@ -76,7 +76,7 @@ class SurfacePoints:
     @staticmethod
     @torch.no_grad()
     def of(mesh: TexturedMesh, fragments: Fragments) -> SurfacePoints:
-        """Interpolate the frames of `mesh` at `fragments`, as MikkTSpace prescribes: bitangent from both, unnormalised."""
+        """Interpolate the frames of `mesh` at `fragments`, as MikkTSpace prescribes: bitangents stay unnormalised."""
         positions = fragments.interpolate(mesh.vertices)
         rows = interpolate(
             mesh.corner_attributes, mesh.corner_triangles, fragments.triangle_ids, fragments.barycentrics

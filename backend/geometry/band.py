@@ -24,7 +24,7 @@ class Grid:
 
     @staticmethod
     def around(bounds: Tensor, cells: int) -> Grid:
-        """Grid with `cells` cells along the longest side of `bounds` [2, 3] (world) and one cell of margin around it."""
+        """Grid with `cells` cells along the longest side of `bounds` [2, 3] (world) and a cell of margin around it."""
         extent = (bounds[1] - bounds[0]).cpu()
         cell_size = float(extent.max()) / cells
         counts = torch.ceil(extent / cell_size).long() + 2

@@ -104,7 +104,7 @@ def find_bounds(silhouettes: Silhouettes) -> Tensor:
                 where="capture",
                 expected="cameras that all look at one object, and masks that show it",
                 found=f"no point that lies inside all {len(centers)} masks",
-                remedy="Check the camera poses (OpenGL axes, camera to world) and that the masks are white on the object.",
+                remedy="Check the poses (OpenGL axes, camera to world) and that the masks are white on the object.",
             )
         kept = points[near]
         bounds = torch.stack((kept.amin(0) - grid.cell_size / 2, kept.amax(0) + grid.cell_size / 2))

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Differentiable isosurface of a signed distance field: dual marching cubes on a narrow band.
 
-Each cell that the surface crosses gets one vertex per sheet of surface in it, at the mean of the crossings of that sheet
-with the cell's edges (Gibson 1998; the sheets after Nielson, "Dual Marching Cubes", 2004); each crossed edge gets a quad
-between the vertices of its four cells. The result has evenly sized triangles, no slivers, and gradients that flow from
-vertex positions to field values through the linear crossing point. FlexiCubes (Shen et al. 2023) is this construction
-with learned weights in place of the mean.
+Each cell that the surface crosses gets one vertex per sheet of surface in it, at the mean of the crossings of that
+sheet with the cell's edges (Gibson 1998; the sheets after Nielson, "Dual Marching Cubes", 2004); each crossed edge gets
+a quad between the vertices of its four cells. The result has evenly sized triangles, no slivers, and gradients that
+flow from vertex positions to field values through the linear crossing point. FlexiCubes (Shen et al. 2023) is this
+construction with learned weights in place of the mean.
 """
 
 from __future__ import annotations

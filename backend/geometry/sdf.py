@@ -87,7 +87,7 @@ def eikonal_loss(values: Tensor, band: Band, cell_size: float, start: int = 0, s
 
 
 def sign_change_loss(values: Tensor, band: Band, cell_size: float) -> Tensor:
-    """Cross-entropy between the ends of the edges that change sign (Munkberg et al. 2022, eq. 2): fewer stray sheets."""
+    """Cross-entropy between the ends of the edges that change sign (Munkberg et al. 2022, eq. 2): no stray sheets."""
     a, b = values[band.edges].unbind(1)
     crossing = (a.detach() < 0) != (b.detach() < 0)
     a, b = a[crossing] / cell_size, b[crossing] / cell_size

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Adam with one second moment for a whole tensor: it keeps the directions of smoothed gradients (Large Steps, sec. 4.3)."""
+"""Adam with one second moment for a whole tensor: keeps the directions of smoothed gradients (Large Steps, 4.3)."""
 
 from __future__ import annotations
 
