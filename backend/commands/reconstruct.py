@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = overrides(options)
     settings = Settings.from_preset(options.preset, options.device, chosen)
     # Read once before anything is written: a capture that cannot be used must not leave a job folder behind.
-    read_capture(options.capture, holdout=chosen.get("holdout", 0))
+    read_capture(options.capture, holdout=settings.holdout)
     noted = {
         "capture": str(options.capture.absolute()),
         "preset": options.preset,

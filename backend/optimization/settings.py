@@ -3,12 +3,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import UserError
 
 Preset = Literal["draft", "standard", "high"]
+Rasterizer = Literal["warp", "nvdiffrast"]
+
+CHOICES = {"device": ("auto", "cpu", "cuda"), "rasterizer": get_args(Rasterizer)}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+WORDS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+# Smallest and largest value of the numbers; those not named are at least 1, or 0 where they are not whole.
+LIMITS: dict[str, tuple[int, int]] = {
+    "seed": (0, 2**62),
+    "holdout": (0, 2**31 - 1),
+    "max_size": (0, 2**31 - 1),
+    "shape_steps": (0, 2**31 - 1),
+    "surface_steps": (0, 2**31 - 1),
+    "texture_steps": (0, 2**31 - 1),
+    "grid_cells": (8, 1024),
+    "table_size": (4, 24),
+    "light_size": (8, 512),
+    "transport_size": (0, 32),
+    "texture_size": (32, 16384),
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +59,6 @@ class Settings:
         target_triangles: of the final mesh, about.
         texture_size: side of the textures, texels.
         sign_change, eikonal, smoothness, material_smoothness, light_neutrality: weights of the regularisers.
-        refine_cameras: whether poses may move a little to fit the photographs.
     """
 
     preset: str = "draft"
@@ -70,7 +90,25 @@ class Settings:
     smoothness: float = 0.02
     material_smoothness: float = 0.004
     light_neutrality: float = 0.005
-    refine_cameras: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value that no job can run with."""
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise _wrong(name, "one of " + ", ".join(choices), getattr(self, name))
+        for name, value in vars(self).items():
+            if isinstance(value, (bool, str)):
+                continue
+            low, high = LIMITS.get(name, (0, math.inf) if isinstance(value, float) else (1, 2**31 - 1))
+            if not low <= value <= high or math.isinf(value):
+                limit = f", at most {high}" if math.isfinite(high) and value > high else ""
+                raise _wrong(name, f"a number of at least {low}{limit}", value)
+        if self.light_size & (self.light_size - 1):
+            raise _wrong("light_size", "a power of two", self.light_size)
+        if self.transport_size & (self.transport_size - 1) or self.transport_size > self.light_size:
+            raise _wrong(
+                "transport_size", f"0 or a power of two up to light_size ({self.light_size})", self.transport_size
+            )
 
     @staticmethod
     def from_preset(preset: str, device: str = "auto", overrides: dict[str, Any] | None = None) -> Settings:
@@ -87,6 +125,8 @@ class Settings:
         kinds = {f.name: type(getattr(settings, f.name)) for f in fields(settings)}
         converted = {}
         for name, value in (overrides or {}).items():
+            if name == "preset":
+                raise UserError(what="the preset cannot be set", where="--set preset", remedy="Use --preset.")
             if name not in kinds:
                 raise UserError(
                     what="no such setting", where=f"--set {name}", expected="one of " + ", ".join(kinds), found=name
@@ -96,19 +136,23 @@ class Settings:
 
 
 def _convert(name: str, value: Any, kind: type) -> Any:
-    if isinstance(value, str) and kind is bool:
-        if value.lower() in ("1", "true", "yes", "on"):
-            return True
-        if value.lower() in ("0", "false", "no", "off"):
-            return False
-    elif kind is not bool:
-        try:
-            return kind(value)
-        except (TypeError, ValueError):
-            pass
+    """`value`, as JSON or a bare word gave it, as a bool, int, float or str."""
+    if kind is bool:
+        if str(value).lower() in WORDS:
+            return WORDS[str(value).lower()]
+    elif kind is str:
+        if isinstance(value, str):
+            return value
     elif isinstance(value, bool):
-        return value
-    raise UserError(what="wrong kind of value", where=f"--set {name}", expected=kind.__name__, found=repr(value))
+        pass  # an int in Python, but no number to a user
+    elif isinstance(value, int) or (isinstance(value, float) and (kind is float or value.is_integer())):
+        with contextlib.suppress(OverflowError):
+            return kind(value)
+    raise _wrong(name, KINDS[kind], value)
+
+
+def _wrong(name: str, expected: str, value: Any) -> UserError:
+    return UserError(what="not a possible value", where=f"--set {name}", expected=expected, found=str(value))
 
 
 PRESETS: dict[str, Settings] = {
