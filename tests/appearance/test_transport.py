@@ -207,7 +207,9 @@ def test_the_light_gets_a_gradient_and_the_albedo_none() -> None:
     assert float(moved - share.detach().sum()) == pytest.approx(float((base.grad * step).sum()), rel=2e-2)
 
 
-def visible_share(transport: Transport, triangles: torch.Tensor, vertex: int, direction: torch.Tensor, r: float) -> float:
+def visible_share(
+    transport: Transport, triangles: torch.Tensor, vertex: int, direction: torch.Tensor, r: float
+) -> float:
     """Visibility at one vertex."""
     triangle, place = torch.nonzero(triangles == vertex)[0].tolist()
     weights = torch.zeros(1, 3)

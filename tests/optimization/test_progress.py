@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps that report, end early when asked, and stop when told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from backend.errors import Stopped
+from backend.optimization import progress
+from backend.optimization.progress import StageProgress
+
+
+class Recorder:
+    """Stands in for a job."""
+
+    def __init__(self) -> None:
+        self.reports: list[dict[str, Any]] = []
+        self.finish_requested = False
+        self.stop_at = -1
+        self.asked = 0
+
+    def report(self, stage: str, step: int, steps: int, psnr: float | None = None, seconds_left: Any = None) -> None:
+        self.reports.append({"stage": stage, "step": step, "steps": steps, "psnr": psnr, "left": seconds_left})
+
+    def should_stop(self) -> bool:
+        if self.asked == self.stop_at:
+            raise Stopped
+        self.asked += 1
+        return False
+
+
+def test_every_step_comes_once_and_the_last_report_is_the_end() -> None:
+    job = Recorder()
+    stage = StageProgress(job, "shape", seconds_after=7.0)
+    assert list(stage.steps(5)) == [0, 1, 2, 3, 4]
+    assert stage.steps_done == 5 and job.asked == 5
+    assert job.reports[-1] == {"stage": "shape", "step": 5, "steps": 5, "psnr": None, "left": 7.0}
+    assert list(StageProgress(job, "none").steps(0)) == []
+
+
+def test_reports_count_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    job = Recorder()
+    stage = StageProgress(job, "shape")
+    for _ in stage.steps(10):
+        clock[0] += 2.0
+    assert [report["step"] for report in job.reports] == list(range(1, 11))
+    assert [report["left"] for report in job.reports] == pytest.approx([18.0 - 2 * i for i in range(10)])
+    assert stage.seconds == pytest.approx(20.0)
+    job.reports.clear()
+    for _ in stage.steps(1000):
+        clock[0] += 0.01
+    assert 5 < len(job.reports) < 30  # a line now and then, not a thousand
+
+
+def test_finish_now_ends_the_stage_and_stop_the_job() -> None:
+    job = Recorder()
+    seen = []
+    for step in StageProgress(job, "shape").steps(100):
+        seen.append(step)
+        job.finish_requested = step == 3
+    assert seen == [0, 1, 2, 3]
+    assert list(StageProgress(job, "surface").steps(100)) == []  # the stages after it too
+    job.finish_requested, job.stop_at, job.asked = False, 2, 0
+    with pytest.raises(Stopped):
+        list(StageProgress(job, "texture").steps(100))
+
+
+def test_psnr_is_measured_over_white_and_runs_with_the_views() -> None:
+    stage = StageProgress(Recorder(), "shape")
+    assert stage.psnr() is None
+    photo = torch.zeros(1, 4, 4, 4)  # nothing: white
+    gray = torch.tensor([0.9, 0.9, 0.9, 1.0]).expand(1, 4, 4, 4)
+    stage.observe(gray, photo)
+    assert stage.psnr() == pytest.approx(20.0, abs=1e-3)
+    overexposed = torch.tensor([1.5, 1.5, 1.5, 1.0]).expand(1, 4, 4, 4)
+    for _ in range(100):
+        stage.observe(overexposed, photo)  # as bright as white can be shown
+    assert (stage.psnr() or 0) > 35
+    rendered = gray.clone().requires_grad_()
+    stage.observe(rendered, photo)
+    assert rendered.grad is None and isinstance(stage.psnr(), float)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Adam with one scale for all entries: directions stay, steps have the length that the rate says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from backend.optimization.uniform_adam import UniformAdam
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e6])
+def test_the_first_step_goes_along_the_gradient_as_far_as_the_rate_says(scale: float) -> None:
+    gradient = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    start = torch.zeros(20, 3, requires_grad=True)
+    start.grad = gradient * scale
+    UniformAdam([start], lr=0.1).step()
+    torch.testing.assert_close(start.detach(), -0.1 * gradient / gradient.abs().max(), atol=1e-6, rtol=1e-4)
+
+
+def test_a_steady_gradient_keeps_the_length_of_the_step() -> None:
+    gradient = torch.tensor([[3.0, -1.0, 0.0], [0.5, 0.0, 0.0]])
+    x = torch.zeros(2, 3, requires_grad=True)
+    optimizer = UniformAdam([x], lr=0.01)
+    for count in range(1, 30):
+        x.grad = gradient.clone()
+        optimizer.step()
+        torch.testing.assert_close(x.detach(), -0.01 * count * gradient / 3, atol=1e-5, rtol=1e-3)
+
+
+def test_each_tensor_has_its_own_scale_and_ordinary_adam_would_fail_this() -> None:
+    one, two, idle = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True), torch.ones(2)
+    one.grad, two.grad = torch.tensor([1.0, 0.1]), torch.tensor([1000.0, 0.0])
+    UniformAdam([one, two, idle], lr=1.0).step()
+    torch.testing.assert_close(one.detach(), torch.tensor([-1.0, -0.1]))  # Adam: −1, −1
+    torch.testing.assert_close(two.detach(), torch.tensor([-1.0, 0.0]))
+    torch.testing.assert_close(idle, torch.ones(2))
+
+
+def test_no_gradient_at_all_moves_nothing() -> None:
+    x = torch.ones(3, requires_grad=True)
+    x.grad = torch.zeros(3)
+    UniformAdam([x], lr=1.0).step()
+    assert torch.equal(x.detach(), torch.ones(3))
+
+
+def test_it_finds_a_minimum_and_obeys_a_changed_rate() -> None:
+    target = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    x = torch.zeros(50, 3, requires_grad=True)
+    optimizer = UniformAdam([x], lr=0.1)
+    for step in range(700):
+        optimizer.param_groups[0]["lr"] = 0.1 * 0.99**step
+        optimizer.zero_grad()
+        (x - target).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(x.detach(), target, atol=0.02, rtol=0)
+    before = x.detach().clone()
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step()
+    assert torch.equal(x.detach(), before)

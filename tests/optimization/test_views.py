@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training images: reduced, premultiplied, with cameras that fit them, each in turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from backend.appearance.projection import world_to_clip
+from backend.capture.loader import Photos
+from backend.optimization.views import TrainingViews, ViewOrder
+from tests.capture.builders import orbit_pose
+
+CPU = torch.device("cpu")
+
+
+def photos(rgba: torch.Tensor, valid: torch.Tensor | None = None) -> Photos:
+    count, height, width = rgba.shape[:3]
+    return Photos(
+        names=tuple(map(str, range(count))),
+        rgba=rgba,
+        valid=valid,
+        intrinsics=torch.tensor([[1.1 * width, 1.2 * width, 0.4 * width, 0.6 * height]]).repeat(count, 1),
+        cam_to_world=torch.from_numpy(np.stack([orbit_pose(i) for i in range(count)])).float(),
+        sizes=torch.tensor([[height, width]] * count, dtype=torch.int32),
+        masked=torch.ones(count, dtype=torch.bool),
+        exposures=torch.full((count,), float("nan")),
+        warnings=(),
+    )
+
+
+def random_rgba(count: int, height: int, width: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, height, width, 4), generator=generator).to(torch.uint8)
+
+
+def test_photographs_at_full_size_are_premultiplied() -> None:
+    rgba = random_rgba(3, 7, 10)
+    views = TrainingViews(photos(rgba), 400, 0.01, CPU)
+    assert len(views) == 3 and views.resolution == (7, 10)
+    batch = views.batch(torch.tensor([2, 0]))
+    straight = rgba[[2, 0]].float() / 255
+    torch.testing.assert_close(batch.photo[..., 3:], straight[..., 3:], atol=1e-3, rtol=0)
+    torch.testing.assert_close(batch.photo[..., :3], straight[..., :3] * straight[..., 3:], atol=1e-3, rtol=0)
+    assert batch.valid is None and batch.indices.tolist() == [2, 0] and batch.photo.dtype == torch.float32
+
+
+def test_color_under_transparent_pixels_does_not_bleed_when_reduced() -> None:
+    rgba = torch.zeros(1, 8, 8, 4, dtype=torch.uint8)
+    rgba[..., 0] = 255  # red where nothing is
+    rgba[:, :, ::2] = torch.tensor([0, 255, 0, 255], dtype=torch.uint8)  # every other column is green
+    photo = TrainingViews(photos(rgba), 4, 0.01, CPU).batch(torch.tensor([0])).photo
+    assert photo.shape == (1, 4, 4, 4)
+    torch.testing.assert_close(photo, torch.tensor([0.0, 0.5, 0.0, 0.5]).expand(1, 4, 4, 4), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "longest", "expected"), [((48, 64), 32, (24, 32)), ((64, 48), 32, (32, 24)), ((33, 47), 20, (14, 20))]
+)
+def test_cameras_follow_the_reduced_size(size: tuple[int, int], longest: int, expected: tuple[int, int]) -> None:
+    source = photos(random_rgba(2, *size))
+    views = TrainingViews(source, longest, 0.01, CPU)
+    assert views.resolution == expected
+    batch = views.batch(torch.tensor([1]))
+    # A point lands at the same fraction of the picture at either size.
+    full = world_to_clip(source.cam_to_world[1:], source.intrinsics[1:], size, 0.01)
+    torch.testing.assert_close(batch.clip_transforms, full, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(batch.camera_centers[0], source.cam_to_world[1, :3, 3])
+
+
+def test_validity_is_reduced_with_the_photographs() -> None:
+    valid = torch.ones(2, 8, 8, dtype=torch.bool)
+    valid[1, :, :4] = False
+    valid[1, :, 4] = False
+    views = TrainingViews(photos(random_rgba(2, 8, 8), valid), 4, 0.01, CPU)
+    found = views.batch(torch.tensor([0, 1])).valid
+    assert found is not None and found.shape == (2, 4, 4, 1)
+    torch.testing.assert_close(found[0], torch.ones(4, 4, 1))
+    torch.testing.assert_close(found[1, :, :, 0], torch.tensor([0.0, 0.0, 0.5, 1.0]).expand(4, 4))
+
+
+def draws(count: int, batch: int, rounds: int, seed: int = 0) -> list[list[int]]:
+    order = ViewOrder(count, batch, torch.Generator().manual_seed(seed))
+    return [order.next().tolist() for _ in range(rounds)]
+
+
+@pytest.mark.parametrize(("count", "batch"), [(7, 1), (12, 4), (7, 3), (5, 5), (3, 8), (1, 1)])
+def test_every_view_comes_once_before_any_comes_again(count: int, batch: int) -> None:
+    batches = draws(count, batch, 4 * count)
+    assert all(len(b) == min(batch, count) for b in batches)
+    flat = [i for b in batches for i in b]
+    for epoch in range(len(flat) // count):
+        assert sorted(flat[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+def test_the_order_is_shuffled_anew_and_repeats_with_its_seed() -> None:
+    flat = [i for b in draws(12, 3, 12) for i in b]
+    assert len({tuple(flat[k : k + 12]) for k in (0, 12, 24)}) == 3
+    assert draws(12, 3, 12) == draws(12, 3, 12) != draws(12, 3, 12, seed=1)
+    assert max(Counter(flat).values()) - min(Counter(flat).values()) <= 1
