@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..kernels.antialias import antialias
-from ..kernels.interpolate import interpolate
-from ..kernels.rasterize import barycentrics_at, rasterize
+from ..kernels.primitives import WARP, Primitives
 from .projection import transform_points
 
 
@@ -29,6 +27,7 @@ class Fragments:
         barycentrics: [P, 2] float32; differentiable with respect to the vertices.
         derivatives: [P, 4] float32, d(b0, b1)/d(x, y) per pixel, no gradient.
         camera_centers: [B, 3] float32, world.
+        primitives: what draws them.
     """
 
     resolution: tuple[int, int]
@@ -40,6 +39,7 @@ class Fragments:
     barycentrics: Tensor
     derivatives: Tensor
     camera_centers: Tensor
+    primitives: Primitives = WARP
 
     @staticmethod
     def of(
@@ -48,21 +48,31 @@ class Fragments:
         clip_transforms: Tensor,
         camera_centers: Tensor,
         resolution: tuple[int, int],
+        primitives: Primitives = WARP,
     ) -> Fragments:
         """Rasterise `vertices` [V, 3], world, under `clip_transforms` [B, 4, 4]."""
         clip = transform_points(vertices, clip_transforms).contiguous()
-        image_ids = rasterize(clip.detach(), triangles, resolution)
+        image_ids = primitives.rasterize(clip.detach(), triangles, resolution)
         flat = image_ids.reshape(-1)
         pixels = torch.nonzero(flat >= 0)[:, 0]
         triangle_ids = flat[pixels]
-        barycentrics, derivatives = barycentrics_at(clip, triangles, triangle_ids, pixels, resolution)
+        barycentrics, derivatives = primitives.barycentrics_at(clip, triangles, triangle_ids, pixels, resolution)
         return Fragments(
-            resolution, clip, triangles, image_ids, pixels, triangle_ids, barycentrics, derivatives, camera_centers
+            resolution,
+            clip,
+            triangles,
+            image_ids,
+            pixels,
+            triangle_ids,
+            barycentrics,
+            derivatives,
+            camera_centers,
+            primitives,
         )
 
     def interpolate(self, attributes: Tensor) -> Tensor:
         """Vertex `attributes` [V, C] at the covered pixels [P, C]."""
-        return interpolate(attributes, self.triangles, self.triangle_ids, self.barycentrics)
+        return self.primitives.interpolate(attributes, self.triangles, self.triangle_ids, self.barycentrics)
 
     def directions_to_camera(self, positions: Tensor) -> Tensor:
         """Unit vectors [P, 3] from world `positions` [P, 3] toward the camera of each pixel."""
@@ -78,4 +88,4 @@ class Fragments:
 
     def antialiased(self, values: Tensor, neighbors: Tensor | None = None) -> Tensor:
         """`image(values)` blended across silhouettes, with gradients to the vertices."""
-        return antialias(self.image(values), self.clip, self.triangles, self.image_ids, neighbors)
+        return self.primitives.antialias(self.image(values), self.clip, self.triangles, self.image_ids, neighbors)

@@ -12,8 +12,7 @@ from torch.nn import functional
 
 from ..geometry.tangents import tangent_frames
 from ..kernels.antialias import build_neighbors
-from ..kernels.interpolate import interpolate
-from ..kernels.texture import build_mip_pyramid, sample_texture
+from ..kernels.primitives import WARP, Primitives
 from .bsdf import PrefilteredLight, split_sum
 from .fragments import Fragments
 from .material import Material
@@ -72,13 +71,14 @@ class SurfacePoints:
     uv: Tensor  # [P, 2]
     texels_per_pixel: Tensor  # [P] longer side of the pixel's footprint in a texture of unit size
     view: Tensor  # [P, 3] unit, toward the camera
+    primitives: Primitives = WARP
 
     @staticmethod
     @torch.no_grad()
     def of(mesh: TexturedMesh, fragments: Fragments) -> SurfacePoints:
         """Interpolate the frames of `mesh` at `fragments`, as MikkTSpace prescribes: bitangents stay unnormalised."""
         positions = fragments.interpolate(mesh.vertices)
-        rows = interpolate(
+        rows = fragments.primitives.interpolate(
             mesh.corner_attributes, mesh.corner_triangles, fragments.triangle_ids, fragments.barycentrics
         )
         normals = functional.normalize(rows[:, :3], dim=-1)
@@ -91,9 +91,8 @@ class SurfacePoints:
         change = fragments.derivatives.view(-1, 2, 2)  # d(b0, b1) / d(x, y)
         footprint = torch.einsum("pkc,pkx->pxc", sides, change)  # [P, xy, uv]
         longest = footprint.norm(dim=-1).amax(-1)
-        return SurfacePoints(
-            positions, normals, tangents, bitangents, rows[:, 7:], longest, fragments.directions_to_camera(positions)
-        )
+        view = fragments.directions_to_camera(positions)
+        return SurfacePoints(positions, normals, tangents, bitangents, rows[:, 7:], longest, view, fragments.primitives)
 
     def perturbed(self, normal_xy: Tensor) -> Tensor:
         """World normals [P, 3] for tangent-space `normal_xy` [P, 2]."""
@@ -105,7 +104,7 @@ class SurfacePoints:
 def sample(textures: Tensor, points: SurfacePoints) -> tuple[Material, Tensor]:
     """Material and tangent-space normal xy [P, 2] from `textures` [H, W, 7], with mip levels; differentiable."""
     lod = torch.log2((points.texels_per_pixel * max(textures.shape[:2])).clamp(min=1e-6)).clamp(min=0)
-    values = sample_texture(build_mip_pyramid(textures), points.uv, lod)
+    values = points.primitives.sample_texture(textures, points.uv, lod)
     return Material(values[:, :3], values[:, 3:4], values[:, 4:5]), values[:, 5:]
 
 

@@ -61,6 +61,10 @@ def run(options: argparse.Namespace) -> int:
     settings = Settings.from_preset(options.preset, options.device, chosen)
     # Read once before anything is written: a capture that cannot be used must not leave a job folder behind.
     read_capture(options.capture, holdout=settings.holdout)
+    if settings.device == "cuda" or settings.rasterizer != "warp":
+        from ..optimization.pipeline import check_machine
+
+        check_machine(settings)
     noted = {
         "capture": str(options.capture.absolute()),
         "preset": options.preset,

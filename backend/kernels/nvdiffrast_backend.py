@@ -30,8 +30,8 @@ def load() -> Any:
         ) from error
 
 
-def _context(device: torch.device) -> Any:
-    module = load()
+def check_device(device: torch.device) -> None:
+    """Raises UserError if `device` is not CUDA."""
     if device.type != "cuda":
         raise UserError(
             what="nvdiffrast needs an NVIDIA GPU",
@@ -40,6 +40,11 @@ def _context(device: torch.device) -> Any:
             found=f"device {device.type}",
             remedy="Choose the warp rasterizer, which runs on any device.",
         )
+
+
+def _context(device: torch.device) -> Any:
+    module = load()
+    check_device(device)
     if device not in _contexts:
         _contexts[device] = module.RasterizeCudaContext(device=device)
     return _contexts[device]
@@ -50,31 +55,47 @@ def _upside_down(clip: torch.Tensor) -> torch.Tensor:
     return clip * clip.new_tensor([1.0, -1.0, 1.0, 1.0])
 
 
-def _draw(clip: torch.Tensor, triangles: torch.Tensor, resolution: tuple[int, int]) -> torch.Tensor:
-    """[B, H, W, 4] (b0, b1, z/w, id + 1), differentiable with respect to clip."""
+def _draw(
+    clip: torch.Tensor, triangles: torch.Tensor, resolution: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, H, W, 4] (b0, b1, z/w, id + 1), differentiable with respect to clip, and [B, H, W, 4] d(b0, b1)/d(x, y)."""
     context = _context(clip.device)
     views, (height, width) = clip.shape[0], resolution
     if triangles.shape[0] == 0 or clip.shape[1] == 0:
-        return torch.zeros(views, height, width, 4, device=clip.device)
+        nothing = torch.zeros(views, height, width, 4, device=clip.device)
+        return nothing, nothing
     full = (-(-height // 8) * 8, -(-width // 8) * 8)
     # our image is the corner x, y = -1 of the larger one: x' = (x + w) W / W' - w
     scale = clip.new_tensor([width / full[1], height / full[0]])
     x_y, z_w = _upside_down(clip).split(2, dim=-1)
     w = z_w[..., 1:]
     positions = torch.cat([(x_y + w) * scale - w, z_w], dim=-1).contiguous()
-    drawn, _ = load().rasterize(context, positions, triangles.contiguous(), full, grad_db=False)
-    return drawn[:, :height, :width].contiguous()
+    drawn, derivatives = load().rasterize(context, positions, triangles.contiguous(), full, grad_db=False)
+    return drawn[:, :height, :width].contiguous(), derivatives[:, :height, :width].detach()
 
 
 def rasterize(clip: torch.Tensor, triangles: torch.Tensor, resolution: tuple[int, int]) -> torch.Tensor:
     """As `backend.kernels.rasterize.rasterize`."""
     with torch.no_grad():
-        return _draw(clip, triangles, resolution)[..., 3].to(torch.int32) - 1
+        return _draw(clip, triangles, resolution)[0][..., 3].to(torch.int32) - 1
 
 
 def barycentrics(clip: torch.Tensor, triangles: torch.Tensor, triangle_ids: torch.Tensor) -> torch.Tensor:
     """As `backend.kernels.barycentrics.barycentrics`. Draws again: triangle_ids gives the size only."""
-    return _draw(clip, triangles, (triangle_ids.shape[1], triangle_ids.shape[2]))[..., :2]
+    return _draw(clip, triangles, (triangle_ids.shape[1], triangle_ids.shape[2]))[0][..., :2]
+
+
+def barycentrics_at(
+    clip: torch.Tensor,
+    triangles: torch.Tensor,
+    triangle_ids: torch.Tensor,
+    pixels: torch.Tensor,
+    resolution: tuple[int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `backend.kernels.barycentrics.barycentrics_at`. Draws again: triangle_ids say only where nothing is."""
+    drawn, derivatives = _draw(clip, triangles, resolution)
+    index, seen = pixels.long(), (triangle_ids >= 0)[:, None]
+    return drawn.reshape(-1, 4)[index][:, :2] * seen, derivatives.reshape(-1, 4)[index] * seen
 
 
 def interpolate(
@@ -109,7 +130,7 @@ def antialias(
     if image.numel() == 0 or triangles.shape[0] == 0:
         return image
     with torch.no_grad():
-        drawn = _draw(clip, triangles, (image.shape[1], image.shape[2]))
+        drawn, _ = _draw(clip, triangles, (image.shape[1], image.shape[2]))
     return load().antialias(image.contiguous(), drawn, _upside_down(clip).contiguous(), triangles.contiguous())
 
 
@@ -130,5 +151,8 @@ def sample_texture(texture: torch.Tensor, uv: torch.Tensor, lod: torch.Tensor | 
     places = torch.stack([uv[:, 0], 1 - uv[:, 1]], dim=-1)[None, None].contiguous()
     options: dict[str, Any] = {"filter_mode": "linear", "boundary_mode": "clamp"}
     if lod is not None:
+        # It halves even sizes only, and refuses others.
+        levels = min((size & -size).bit_length() - 1 for size in texture.shape[:2])
         options |= {"filter_mode": "linear-mipmap-linear", "mip_level_bias": lod[None, None].contiguous()}
+        options |= {"max_mip_level": levels}
     return load().texture(texture[None].contiguous(), places, **options)[0, 0]

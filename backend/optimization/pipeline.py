@@ -31,6 +31,7 @@ from ..geometry.mesh import clean, vertex_normals
 from ..geometry.remesh import remesh
 from ..geometry.texels import TexelMap, rasterize_atlas
 from ..job import Job
+from ..kernels.primitives import check_rasterizer
 from .bake import bake, make_asset
 from .checkpoint import Checkpoint
 from .progress import StageProgress
@@ -80,14 +81,25 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def check_machine(settings: Settings) -> torch.device:
+    """The device of a job.
+
+    Raises:
+        UserError: this machine has no such device, or lacks the rasterizer that was chosen.
+    """
+    device = choose_device(settings.device)
+    check_rasterizer(settings.rasterizer, device)
+    return device
+
+
 def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
     """Run or resume the job and return its result folder.
 
     Raises:
-        UserError: the capture cannot be used.
+        UserError: the capture or the machine cannot be used.
         Stopped: the user stopped the job; a checkpoint is left.
     """
-    device = choose_device(settings.device)
+    device = check_machine(settings)
     torch.manual_seed(settings.seed)
     timer = Timer()
     if device.type == "cuda":

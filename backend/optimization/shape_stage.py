@@ -19,6 +19,7 @@ from ..geometry.mesh import vertex_normals
 from ..geometry.sdf import SignedDistanceField, eikonal_loss, sign_change_loss
 from ..kernels.antialias import build_neighbors
 from ..kernels.hash_grid import HashGridConfig
+from ..kernels.primitives import RASTERIZERS, WARP, Primitives
 from .losses import image_loss
 from .progress import StageProgress
 from .scene import Scene
@@ -103,7 +104,9 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         values = state.sdf()
         vertices, triangles = extract(values, state.sdf.band)
         light_learns = light.update(step)
-        rendered, roughness = render(state, light, vertices, triangles, batch, views.resolution, generator)
+        rendered, roughness = render(
+            state, light, vertices, triangles, batch, views.resolution, generator, RASTERIZERS[settings.rasterizer]
+        )
         loss = image_loss(rendered, batch.photo, background, batch.valid)
         cell = state.sdf.grid.cell_size
         loss = loss + settings.eikonal * eikonal_loss(
@@ -128,10 +131,11 @@ def render(
     batch: Batch,
     resolution: tuple[int, int],
     generator: torch.Generator,
+    primitives: Primitives = WARP,
 ) -> tuple[Tensor, Tensor]:
     """Premultiplied, sRGB-encoded images [B, H, W, 4] of the mesh, and the roughness of the material field [1]."""
     normals = vertex_normals(vertices, triangles)
-    fragments = Fragments.of(vertices, triangles, batch.clip_transforms, batch.camera_centers, resolution)
+    fragments = Fragments.of(vertices, triangles, batch.clip_transforms, batch.camera_centers, resolution, primitives)
     interpolated = fragments.interpolate(torch.cat((vertices, normals), dim=1))
     positions = interpolated[:, :3]
     normal = torch.nn.functional.normalize(interpolated[:, 3:], dim=-1)

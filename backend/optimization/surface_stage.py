@@ -17,6 +17,7 @@ from ..appearance.material import MaterialField, decode_material
 from ..appearance.transport import Transport
 from ..geometry.mesh import unique_edges, vertex_normals
 from ..kernels.antialias import build_neighbors
+from ..kernels.primitives import RASTERIZERS
 from .large_steps import LargeSteps
 from .losses import image_loss
 from .progress import StageProgress
@@ -81,7 +82,12 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         batch = views.batch(order.next())
         background = torch.rand(len(batch.photo), 1, 1, 3, generator=generator).to(scene.device)
         fragments = Fragments.of(
-            vertices, state.triangles, batch.clip_transforms, batch.camera_centers, views.resolution
+            vertices,
+            state.triangles,
+            batch.clip_transforms,
+            batch.camera_centers,
+            views.resolution,
+            RASTERIZERS[settings.rasterizer],
         )
         light_learns = stage_light.update(step)
         rendered, positions, raw = shade(

@@ -14,6 +14,7 @@ from ..appearance.fragments import Fragments
 from ..appearance.material import MIN_ROUGHNESS
 from ..appearance.textured_mesh import CHANNELS, SurfacePoints, TexturedMesh, shade
 from ..appearance.transport import Transport
+from ..kernels.primitives import RASTERIZERS, Primitives
 from .losses import image_loss
 from .progress import StageProgress
 from .scene import Scene
@@ -44,9 +45,12 @@ class TextureState:
 class Frames:
     """What the cameras see of a mesh that does not move; kept from one time to the next where memory allows."""
 
-    def __init__(self, mesh: TexturedMesh, views: TrainingViews, batch: int, device: torch.device) -> None:
+    def __init__(
+        self, mesh: TexturedMesh, views: TrainingViews, batch: int, device: torch.device, primitives: Primitives
+    ) -> None:
         self._mesh = mesh
         self._views = views
+        self._primitives = primitives
         pixels = len(views) * views.resolution[0] * views.resolution[1]
         # A GPU rasterises faster than it could fetch; batches of several views never repeat.
         self._keeps = device.type == "cpu" and batch == 1 and pixels * BYTES_PER_PIXEL < CACHE_BYTES
@@ -64,6 +68,7 @@ class Frames:
             batch.clip_transforms,
             batch.camera_centers,
             self._views.resolution,
+            self._primitives,
         )
         frame = fragments, SurfacePoints.of(self._mesh, fragments)
         if self._keeps:
@@ -101,7 +106,7 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
             mesh.vertices, mesh.normals, mesh.triangles, settings.transport_size, settings.bounce
         )
         stage_light.cast_shadows(transport, state.vertex_color)
-    frames = Frames(mesh, views, settings.batch, scene.device)
+    frames = Frames(mesh, views, settings.batch, scene.device, RASTERIZERS[settings.rasterizer])
     for step in progress.steps(settings.texture_steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.05 ** (step / settings.texture_steps)

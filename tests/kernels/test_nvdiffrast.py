@@ -80,6 +80,19 @@ def test_barycentrics_and_interpolation_agree() -> None:
 
 @pytest.mark.cuda
 @needs_nvdiffrast
+def test_listed_barycentrics_and_their_derivatives_agree() -> None:
+    clip, triangles, ids = scene()
+    same = nvdiffrast_backend.rasterize(clip, triangles, (45, 50)) == ids
+    pixels = torch.nonzero((same & (ids >= 0)).flatten())[:, 0]
+    listed = ids.flatten()[pixels]
+    ours = rasterize.barycentrics_at(clip, triangles, listed, pixels, (45, 50))
+    theirs = nvdiffrast_backend.barycentrics_at(clip, triangles, listed, pixels, (45, 50))
+    torch.testing.assert_close(theirs[0], ours[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(theirs[1], ours[1], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.cuda
+@needs_nvdiffrast
 def test_antialiasing_agrees_on_large_triangles() -> None:
     """Of the same silhouette both make the same area and nearly the same gradient."""
     clip, triangles, ids = scene()
