@@ -58,7 +58,9 @@ class Settings:
         bounce: whether light that the object throws on itself counts.
         target_triangles: of the final mesh, about.
         texture_size: side of the textures, texels.
+        preview_seconds: from one preview of the mesh to the next; 0 is none.
         sign_change, eikonal, smoothness, material_smoothness, light_neutrality: weights of the regularisers.
+        metallic_prior: weight that keeps a surface dielectric until the photographs say otherwise.
     """
 
     preset: str = "draft"
@@ -69,9 +71,9 @@ class Settings:
     max_size: int = 0
     batch: int = 1
     grid_cells: int = 80
-    shape_steps: int = 600
-    surface_steps: int = 500
-    texture_steps: int = 500
+    shape_steps: int = 450
+    surface_steps: int = 200
+    texture_steps: int = 350
     shape_size: int = 256
     surface_size: int = 400
     texture_stage_size: int = 400
@@ -85,10 +87,12 @@ class Settings:
     bounce: bool = True
     target_triangles: int = 40_000
     texture_size: int = 512
+    preview_seconds: float = 2.0
     sign_change: float = 0.02
     eikonal: float = 0.002
     smoothness: float = 0.02
     material_smoothness: float = 0.004
+    metallic_prior: float = 0.002
     light_neutrality: float = 0.005
 
     def __post_init__(self) -> None:
@@ -160,7 +164,7 @@ PRESETS: dict[str, Settings] = {
     "standard": Settings(
         preset="standard",
         batch=4,
-        grid_cells=160,
+        grid_cells=224,
         shape_steps=1200,
         surface_steps=1200,
         texture_steps=1000,
@@ -171,13 +175,13 @@ PRESETS: dict[str, Settings] = {
         light_size=32,
         light_interval=1,
         transport_size=8,
-        target_triangles=160_000,
+        target_triangles=240_000,
         texture_size=2048,
     ),
     "high": Settings(
         preset="high",
         batch=8,
-        grid_cells=224,
+        grid_cells=288,
         shape_steps=2500,
         surface_steps=2500,
         texture_steps=2500,

@@ -104,7 +104,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         values = state.sdf()
         vertices, triangles = extract(values, state.sdf.band)
         light_learns = light.update(step)
-        rendered, roughness = render(
+        rendered, roughness, metallic = render(
             state, light, vertices, triangles, batch, views.resolution, generator, RASTERIZERS[settings.rasterizer]
         )
         loss = image_loss(rendered, batch.photo, background, batch.valid)
@@ -114,13 +114,14 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         )
         weight = settings.sign_change * max(0.05, 1 - 4 * t)
         loss = loss + weight * sign_change_loss(values, state.sdf.band, cell)
-        loss = loss + settings.material_smoothness * roughness
+        loss = loss + settings.material_smoothness * roughness + settings.metallic_prior * metallic
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         progress.observe(rendered, batch.photo)
+        progress.show(vertices, triangles, state.material)
 
 
 def render(
@@ -132,8 +133,8 @@ def render(
     resolution: tuple[int, int],
     generator: torch.Generator,
     primitives: Primitives = WARP,
-) -> tuple[Tensor, Tensor]:
-    """Premultiplied, sRGB-encoded images [B, H, W, 4] of the mesh, and the roughness of the material field [1]."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Premultiplied, sRGB-encoded images [B, H, W, 4] of the mesh, how rough the material field is, mean metallic."""
     normals = vertex_normals(vertices, triangles)
     fragments = Fragments.of(vertices, triangles, batch.clip_transforms, batch.camera_centers, resolution, primitives)
     interpolated = fragments.interpolate(torch.cat((vertices, normals), dim=1))
@@ -157,4 +158,4 @@ def render(
     some = positions[int(torch.randint(4, (1,), generator=generator)) :: 4]
     offset = torch.randn(some.shape, generator=generator).to(some) * state.sdf.grid.cell_size
     smoothness = (state.material.raw(some + offset) - state.material.raw(some)).abs().mean()
-    return image, smoothness
+    return image, smoothness, material.metallic.mean()

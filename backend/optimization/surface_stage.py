@@ -99,6 +99,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         offset = torch.randn(some.shape, generator=generator).to(some) * edge
         roughening = (state.material.raw(some + offset) - state.material.raw(some)).abs().mean()
         loss = loss + settings.material_smoothness * roughening
+        loss = loss + settings.metallic_prior * decode_material(raw).metallic.mean()
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         loss = loss + settings.smoothness * bending(normals, state.triangles, neighbors)
@@ -108,6 +109,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         optimizer.step()
         shape_optimizer.step()
         progress.observe(rendered, batch.photo)
+        progress.show(vertices, state.triangles, state.material)
     with torch.no_grad():
         state.vertices = system.to_vertices(parameters).detach().clone()
 
