@@ -34,6 +34,7 @@ from ..job import Job
 from ..kernels.primitives import check_rasterizer
 from .bake import bake, make_asset
 from .checkpoint import Checkpoint
+from .preview import Previews
 from .progress import StageProgress
 from .scene import Scene
 from .settings import Settings
@@ -118,14 +119,17 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
         timer = Timer(checkpoint.seconds)
     else:
         shutil.rmtree(job.files.checkpoint, ignore_errors=True)  # of an earlier job in this folder
+    previews = Previews(job, job.files.preview, settings.preview_seconds)
     surface = None if checkpoint is None else _restore(checkpoint, scene, settings)
     if surface is None:
-        surface = _shape(scene, settings, job, timer)
+        surface = _shape(scene, settings, job, timer, previews)
         _save(surface, "surface", fingerprint, timer, job)
         checkpoint = None
+    previews.show(surface.vertices, surface.triangles, surface.material, now=True)
     if checkpoint is None or checkpoint.stage == "surface":
         with timer.part("surface"):
-            run_surface_stage(surface, scene, settings, StageProgress(job, "surface"))
+            run_surface_stage(surface, scene, settings, StageProgress(job, "surface", previews=previews))
+        previews.show(surface.vertices, surface.triangles, surface.material, now=True)
         _save(surface, "texture", fingerprint, timer, job)
     state, atlas, texels = _texture(surface, scene, settings, job, timer)
     return _export(capture, state, atlas, texels, scene, settings, job, timer)
@@ -138,12 +142,12 @@ def _load_scene(capture: Capture, settings: Settings, device: torch.device) -> S
     return Scene.of(photos, region, device)
 
 
-def _shape(scene: Scene, settings: Settings, job: Job, timer: Timer) -> SurfaceState:
+def _shape(scene: Scene, settings: Settings, job: Job, timer: Timer, previews: Previews) -> SurfaceState:
     """Shape stage and the even mesh that comes of it."""
     with timer.part("hull"):
         shape = ShapeState.start(scene, settings)
     with timer.part("shape"):
-        run_shape_stage(shape, scene, settings, StageProgress(job, "shape"))
+        run_shape_stage(shape, scene, settings, StageProgress(job, "shape", previews=previews))
     with timer.part("remesh"), torch.no_grad():
         shape.sdf.update_band()
         vertices, triangles = extract(shape.sdf(), shape.sdf.band)

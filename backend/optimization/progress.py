@@ -10,7 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..appearance.material import MaterialField
 from .losses import composite, psnr
+from .preview import Previews
 
 REPORT_SECONDS = 0.5
 
@@ -36,10 +38,12 @@ class StageProgress:
         job: where reports go and requests come from.
         stage: its name, as the artist reads it.
         seconds_after: estimate of the time that the stages after this one take.
+        previews: where the stage shows its mesh.
     """
 
-    def __init__(self, job: JobLike, stage: str, seconds_after: float = 0.0) -> None:
+    def __init__(self, job: JobLike, stage: str, seconds_after: float = 0.0, previews: Previews | None = None) -> None:
         self._job = job
+        self._previews = previews
         self._stage = stage
         self._seconds_after = seconds_after
         self._squared_error: Tensor | None = None
@@ -72,6 +76,11 @@ class StageProgress:
             white = torch.ones(3, device=photo.device)
             error = (composite(rendered.detach(), white).clamp(0, 1) - composite(photo, white)).square().mean()
             self._squared_error = error if self._squared_error is None else self._squared_error.lerp(error, 0.05)
+
+    def show(self, vertices: Tensor, triangles: Tensor, material: MaterialField) -> None:
+        """Let the artist see the mesh of this step, now and then; arguments as `Previews.show` has them."""
+        if self._previews is not None:
+            self._previews.show(vertices, triangles, material)
 
     def psnr(self) -> float | None:
         """Running PSNR of the training views in dB, or None before the first step."""
