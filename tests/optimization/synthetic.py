@@ -7,15 +7,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from backend.capture import write_capture_json
 from backend.capture.model import Camera, Capture, View
+from backend.export import renderer
 from backend.export.asset import Asset
 from backend.export.renderer import AssetRenderer
 from backend.geometry.mesh import vertex_normals
@@ -69,17 +73,30 @@ def bumpy_sphere(rings: int = 32, segments: int = 48) -> Asset:
     )
 
 
-def write_capture(folder: Path, train: int = 12, test: int = 3, size: int = 48) -> Path:
+@contextmanager
+def small_light() -> Iterator[None]:
+    """Filtering a large cube for the first time takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(renderer, "LIGHT_SIZE", 16)
+        yield
+
+
+def write_capture(folder: Path, train: int = 12, test: int = 3, size: int = 48, focal: float = 0.8) -> Path:
     """Photograph the sphere from around and above into capture.json and RGBA images; returns the folder."""
-    renderer = AssetRenderer(bumpy_sphere(), "cpu")
-    camera = Camera(size, size, 1.3 * size, 1.3 * size, size / 2, size / 2)
+    with small_light():
+        return _write_capture(folder, train, test, size, focal * size)
+
+
+def _write_capture(folder: Path, train: int, test: int, size: int, focal: float) -> Path:
+    renders = AssetRenderer(bumpy_sphere(), "cpu")
+    camera = Camera(size, size, focal, focal, size / 2, size / 2)
     views = []
     (folder / "images").mkdir(parents=True)
     for index in range(train + test):
         held_out = index >= train
         turn = (index - train + 0.37) / test if held_out else index / train
         pose = orbit_pose(2 * np.pi * turn, 3.4, (1.6, -1.2, 0.2)[index % 3])
-        seen = renderer.render(
+        seen = renders.render(
             torch.from_numpy(pose).float()[None],
             torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]]),
             (size, size),
@@ -120,14 +137,13 @@ def reconstruct(capture: Path, out: Path, *more: str, **settings: Any) -> subpro
 def events(job: Path) -> list[dict[str, Any]]:
     """All lines of the job's events, each of which must be a JSON object."""
     lines = (job / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line, parse_constant=lambda name: pytest_fail(name)) for line in lines]
+    found = [json.loads(line, parse_constant=_refuse) for line in lines]
     assert all(isinstance(event, dict) for event in found)
     return found
 
 
-def pytest_fail(constant: str) -> None:
-    """NaN and Infinity are no JSON."""
-    raise AssertionError(f"{constant} in events.jsonl")
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} in events.jsonl, which is no JSON")
 
 
 def last_words(job: Path) -> list[str]:
