@@ -34,8 +34,8 @@ class SignedDistanceField(nn.Module):
             for end in (0, -1):
                 rim.select(axis, end).fill_(True)
         hull[rim] = hull[rim].clamp(min=grid.cell_size / 2)
-        self.register_buffer("hull", hull)
-        self.register_buffer("rim", rim)
+        self.register_buffer("hull", hull, persistent=False)  # made again from the masks
+        self.register_buffer("rim", rim, persistent=False)
         self.register_buffer("dense", hull.clone())
         self.table = nn.Parameter(make_table(config, device, None))
         self.mlp = nn.Sequential(

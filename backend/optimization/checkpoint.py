@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,21 +21,43 @@ DESCRIPTION = "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State at the start of `stage`; `fingerprint` says of which job."""
+    """State before `step` of `stage`; `fingerprint` says of which job."""
 
     stage: str
     fingerprint: dict[str, Any]
     seconds: dict[str, float]
     tensors: dict[str, Tensor]
+    step: int = 0
 
     def save(self, folder: Path) -> None:
-        """Write into `folder`; a crash leaves the previous checkpoint or none, never half of one."""
+        """Write into `folder`; a crash leaves the previous checkpoint or none, never half of one.
+
+        Raises:
+            UserError: the disk is full.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         description = folder / DESCRIPTION
-        name = f"{self.stage}.safetensors"
-        save_file({k: v.detach().contiguous().cpu() for k, v in self.tensors.items()}, folder / (name + ".part"))
-        os.replace(folder / (name + ".part"), folder / name)
-        content = {"stage": self.stage, "fingerprint": self.fingerprint, "seconds": self.seconds, "tensors": name}
+        # Each has its own name: the description, replaced in one go, always refers to the tensors that belong to it.
+        name = f"{self.stage}_{self.step:06}.safetensors"
+        new = folder / (name + ".part")
+        try:
+            save_file({k: v.detach().contiguous().cpu() for k, v in self.tensors.items()}, new)
+        except SafetensorError as error:  # its own type, also for what the system refuses
+            new.unlink(missing_ok=True)
+            raise UserError(
+                what="the checkpoint cannot be written",
+                where=str(folder),
+                found=str(error),
+                remedy="Make room on the disk.",
+            ) from error
+        os.replace(new, folder / name)
+        content = {
+            "stage": self.stage,
+            "step": self.step,
+            "fingerprint": self.fingerprint,
+            "seconds": self.seconds,
+            "tensors": name,
+        }
         part = description.with_suffix(".part")
         part.write_text(json.dumps(content, indent=2), encoding="utf-8")
         os.replace(part, description)
@@ -52,7 +75,7 @@ class Checkpoint:
         try:
             content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             tensors = load_file(folder / content["tensors"], device=str(device))
-            return Checkpoint(content["stage"], content["fingerprint"], content["seconds"], tensors)
+            return Checkpoint(content["stage"], content["fingerprint"], content["seconds"], tensors, content["step"])
         except Exception as error:  # safetensors has its own exception type for a damaged file
             raise UserError(
                 what="the checkpoint cannot be read",

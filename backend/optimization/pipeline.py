@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..appearance.environment import EnvironmentLight
-from ..appearance.material import MaterialField
 from ..appearance.textured_mesh import TexturedMesh
 from ..capture import Capture, read_capture, write_capture_json
 from ..capture.loader import load_photos
@@ -36,31 +30,17 @@ from .bake import bake, make_asset
 from .checkpoint import Checkpoint
 from .preview import Previews
 from .progress import StageProgress
+from .resume import Keeper, check_same_job, fingerprint, restore_shape, restore_surface
 from .scene import Scene
 from .settings import Settings
 from .shape_stage import ShapeState, run_shape_stage
 from .surface_stage import SurfaceState, run_surface_stage
 from .texture_stage import TextureState, run_texture_stage
+from .timer import Timer
 
 ATLAS_PADDING = 4.0  # texels between charts
 ENVIRONMENT_HEIGHT = 256  # rows of environment.exr
 SMALLEST_COMPONENT = 0.01  # share of the largest part's area below which a part is a floater
-
-
-class Timer:
-    """Seconds of each named part of the job."""
-
-    def __init__(self, seconds: dict[str, float] | None = None) -> None:
-        self.seconds: dict[str, float] = dict(seconds or {})
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Add the time of the block to `name`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 def choose_device(name: str) -> torch.device:
@@ -93,6 +73,27 @@ def check_machine(settings: Settings) -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What all parts of one job work with."""
+
+    capture: Capture
+    scene: Scene
+    settings: Settings
+    job: Job
+    timer: Timer
+    keeper: Keeper
+    previews: Previews
+
+    def progress(self, stage: str, first: int = 0, keep: Callable[[int], None] | None = None) -> StageProgress:
+        """Steps of a stage from `first` on, whose state `keep` writes."""
+        return StageProgress(self.job, stage, previews=self.previews, first=first, keep=keep)
+
+    def show(self, surface: SurfaceState) -> None:
+        """Show a mesh at the end of a stage."""
+        self.previews.show(surface.vertices, surface.triangles, surface.material, now=True)
+
+
 def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
     """Run or resume the job and return its result folder.
 
@@ -102,37 +103,32 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
     """
     device = check_machine(settings)
     torch.manual_seed(settings.seed)
-    timer = Timer()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with timer.part("load"):
-        capture = read_capture(capture_path, holdout=settings.holdout)
-        for warning in capture.warnings:
-            job.warning(warning)
-        scene = _load_scene(capture, settings, device)
-    write_capture_json(capture, job.folder)
-    fingerprint = _fingerprint(capture, settings)
+    capture = read_capture(capture_path, holdout=settings.holdout)
+    for warning in capture.warnings:
+        job.warning(warning)
+    mark = fingerprint(capture, settings)
     checkpoint = None
     if job.resume:
         checkpoint = Checkpoint.load(job.files.checkpoint, device)
-        _check_same_job(checkpoint, fingerprint, job)
-        timer = Timer(checkpoint.seconds)
+        check_same_job(checkpoint, mark, job.files.checkpoint)
     else:
         shutil.rmtree(job.files.checkpoint, ignore_errors=True)  # of an earlier job in this folder
+    write_capture_json(capture, job.folder)
+    timer = Timer(checkpoint.seconds if checkpoint else None)
+    with timer.part("load"):
+        scene = _load_scene(capture, settings, device)
     previews = Previews(job, job.files.preview, settings.preview_seconds)
-    surface = None if checkpoint is None else _restore(checkpoint, scene, settings)
-    if surface is None:
-        surface = _shape(scene, settings, job, timer, previews)
-        _save(surface, "surface", fingerprint, timer, job)
-        checkpoint = None
-    previews.show(surface.vertices, surface.triangles, surface.material, now=True)
-    if checkpoint is None or checkpoint.stage == "surface":
-        with timer.part("surface"):
-            run_surface_stage(surface, scene, settings, StageProgress(job, "surface", previews=previews))
-        previews.show(surface.vertices, surface.triangles, surface.material, now=True)
-        _save(surface, "texture", fingerprint, timer, job)
-    state, atlas, texels = _texture(surface, scene, settings, job, timer)
-    return _export(capture, state, atlas, texels, scene, settings, job, timer)
+    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews)
+    if checkpoint is None or checkpoint.stage == "shape":
+        surface = _mesh(run, _shape(run, checkpoint))
+        _surface(run, surface, 0)
+    else:
+        surface = restore_surface(checkpoint, scene, settings)
+        if checkpoint.stage == "surface":
+            _surface(run, surface, checkpoint.step)
+    return _export(run, *_texture(run, surface))
 
 
 def _load_scene(capture: Capture, settings: Settings, device: torch.device) -> Scene:
@@ -142,13 +138,23 @@ def _load_scene(capture: Capture, settings: Settings, device: torch.device) -> S
     return Scene.of(photos, region, device)
 
 
-def _shape(scene: Scene, settings: Settings, job: Job, timer: Timer, previews: Previews) -> SurfaceState:
-    """Shape stage and the even mesh that comes of it."""
-    with timer.part("hull"):
-        shape = ShapeState.start(scene, settings)
-    with timer.part("shape"):
-        run_shape_stage(shape, scene, settings, StageProgress(job, "shape", previews=previews))
-    with timer.part("remesh"), torch.no_grad():
+def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
+    """The shape stage, from its start or from where it was stopped."""
+    with run.timer.part("hull"):
+        if checkpoint is None:
+            state, first = ShapeState.start(run.scene, run.settings), 0
+        else:
+            state, first = restore_shape(checkpoint, run.scene, run.settings), checkpoint.step
+    with run.timer.part("shape"):
+        progress = run.progress("shape", first, keep=lambda step: run.keeper.shape(state, step))
+        run_shape_stage(state, run.scene, run.settings, progress)
+    run.keeper.shape(state, progress.steps_done)
+    return state
+
+
+def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
+    """The even mesh that comes of the shape stage."""
+    with run.timer.part("remesh"), torch.no_grad():
         shape.sdf.update_band()
         vertices, triangles = extract(shape.sdf(), shape.sdf.band)
         vertices, triangles = clean(vertices, triangles, SMALLEST_COMPONENT)
@@ -163,95 +169,61 @@ def _shape(scene: Scene, settings: Settings, job: Job, timer: Timer, previews: P
         vertices, triangles = remesh(
             vertices,
             triangles,
-            target_triangles=settings.target_triangles,
-            progress=lambda share: job.report("remesh", round(100 * share), 100),
+            target_triangles=run.settings.target_triangles,
+            progress=lambda share: run.job.report("remesh", round(100 * share), 100),
         )
-    return SurfaceState(vertices.to(scene.device), triangles.to(scene.device), shape.material, shape.light)
+    device = run.scene.device
+    surface = SurfaceState(vertices.to(device), triangles.to(device), shape.material, shape.light)
+    run.keeper.surface(surface)
+    run.show(surface)
+    return surface
 
 
-def _fingerprint(capture: Capture, settings: Settings) -> dict[str, Any]:
-    """What must be the same for a checkpoint to fit: settings, and the views with their poses."""
-    views = [[v.name, v.split, np.asarray(v.cam_to_world).round(9).tolist()] for v in capture.views]
-    digest = hashlib.sha256(json.dumps(views).encode()).hexdigest()
-    return {"settings": asdict(replace(settings, device="auto")), "views": digest}
+def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
+    """The surface stage from step `first` on; left out when the artist wants the result now."""
+    if not run.job.finish_requested:
+        with run.timer.part("surface"):
+            progress = run.progress("surface", first, keep=lambda step: run.keeper.surface(surface, step))
+            run_surface_stage(surface, run.scene, run.settings, progress)
+        run.show(surface)
+    run.keeper.surface(surface, stage="texture")
 
 
-def _check_same_job(checkpoint: Checkpoint, fingerprint: dict[str, Any], job: Job) -> None:
-    if checkpoint.fingerprint == fingerprint:
-        return
-    raise UserError(
-        what="the checkpoint is of another job",
-        where=str(job.files.checkpoint),
-        expected="the same capture, preset and settings as before",
-        found="others",
-        remedy="Repeat the earlier command with --resume, or start again without it.",
-    )
-
-
-def _save(surface: SurfaceState, stage: str, fingerprint: dict[str, Any], timer: Timer, job: Job) -> None:
-    tensors = {"vertices": surface.vertices, "triangles": surface.triangles}
-    tensors |= {f"material.{k}": v for k, v in surface.material.state_dict().items()}
-    tensors |= {f"light.{k}": v for k, v in surface.light.state_dict().items()}
-    Checkpoint(stage, fingerprint, timer.seconds, tensors).save(job.files.checkpoint)
-
-
-def _restore(checkpoint: Checkpoint, scene: Scene, settings: Settings) -> SurfaceState:
-    blank = ShapeState.start(scene, settings)
-
-    def load(module: MaterialField | EnvironmentLight, prefix: str) -> None:
-        module.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
-        )
-
-    load(blank.material, "material.")
-    load(blank.light, "light.")
-    tensors = checkpoint.tensors
-    return SurfaceState(tensors["vertices"], tensors["triangles"], blank.material, blank.light)
-
-
-def _texture(
-    surface: SurfaceState, scene: Scene, settings: Settings, job: Job, timer: Timer
-) -> tuple[TextureState, Atlas, TexelMap]:
-    with timer.part("atlas"):
+def _texture(run: _Run, surface: SurfaceState) -> tuple[TextureState, Atlas, TexelMap]:
+    settings = run.settings
+    with run.timer.part("atlas"):
         atlas = make_atlas(
             surface.vertices.cpu().numpy(),
             surface.triangles.cpu().numpy(),
             settings.texture_size,
             ATLAS_PADDING,
-            progress=lambda share: job.report("atlas", round(100 * share), 100),
+            progress=lambda share: run.job.report("atlas", round(100 * share), 100),
         )
         texels = rasterize_atlas(atlas.uvs, settings.texture_size)
-    with timer.part("texture"):
+    with run.timer.part("texture"):
         normals = vertex_normals(surface.vertices, surface.triangles)
         mesh = TexturedMesh.of(surface.vertices, surface.triangles, normals, atlas.uvs)
         textures = bake(surface.material, surface.vertices, surface.triangles, texels)
         with torch.no_grad():
             vertex_color = surface.material(surface.vertices).base_color
         state = TextureState(mesh, textures, surface.light, vertex_color)
-        run_texture_stage(state, scene, settings, StageProgress(job, "texture"))
+        if not run.job.finish_requested:
+            run_texture_stage(state, run.scene, settings, run.progress("texture"))
     return state, atlas, texels
 
 
-def _export(
-    capture: Capture,
-    state: TextureState,
-    atlas: Atlas,
-    texels: TexelMap,
-    scene: Scene,
-    settings: Settings,
-    job: Job,
-    timer: Timer,
-) -> Path:
-    with timer.part("export"), torch.no_grad():
+def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> Path:
+    device = run.scene.device
+    with run.timer.part("export"), torch.no_grad():
         environment: Tensor = state.light.to_latlong(ENVIRONMENT_HEIGHT)
-        name = capture.root.resolve().name or "Asset"
+        name = run.capture.root.resolve().name or "Asset"
         asset = make_asset(state.mesh, atlas.uvs, state.textures, environment, texels, name)
-        sheet = summarize(asset, capture.views, device=str(scene.device))
+        sheet = summarize(asset, run.capture.views, device=str(device))
     report: dict[str, Any] = {
-        "settings": asdict(settings),
-        "seconds": {k: round(v, 3) for k, v in timer.seconds.items()},
-        "device": _device_name(scene.device),
-        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if scene.device.type == "cuda" else None,
+        "settings": asdict(run.settings),
+        "seconds": {k: round(v, 3) for k, v in run.timer.seconds.items()},
+        "device": _device_name(device),
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
         "atlas": {
             "method": atlas.method,
             "charts": atlas.chart_count,
@@ -259,7 +231,7 @@ def _export(
             "stretch": atlas.stretch,
         },
     }
-    return write_result(job.files.result, asset, capture.views, report, sheet)
+    return write_result(run.job.files.result, asset, run.capture.views, report, sheet)
 
 
 def _device_name(device: torch.device) -> str:

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..appearance.material import MaterialField
+from ..errors import Stopped
 from .losses import composite, psnr
 from .preview import Previews
 
 REPORT_SECONDS = 0.5
+KEEP_SECONDS = 60.0
 
 
 class JobLike(Protocol):
@@ -39,27 +41,44 @@ class StageProgress:
         stage: its name, as the artist reads it.
         seconds_after: estimate of the time that the stages after this one take.
         previews: where the stage shows its mesh.
+        first: number of the first step, where an earlier run did those before it.
+        keep: writes a checkpoint of the state before a given step; called every minute and when the stage is cut short.
     """
 
-    def __init__(self, job: JobLike, stage: str, seconds_after: float = 0.0, previews: Previews | None = None) -> None:
+    def __init__(
+        self,
+        job: JobLike,
+        stage: str,
+        seconds_after: float = 0.0,
+        previews: Previews | None = None,
+        first: int = 0,
+        keep: Callable[[int], None] | None = None,
+    ) -> None:
         self._job = job
         self._previews = previews
         self._stage = stage
         self._seconds_after = seconds_after
+        self._keep = keep or (lambda step: None)
         self._squared_error: Tensor | None = None
         self.seconds = 0.0
-        self.steps_done = 0
+        self.first = first
+        self.steps_done = first
 
     def steps(self, count: int) -> Iterator[int]:
-        """Step numbers 0 … count − 1; ends early when the artist asks to finish now.
+        """Step numbers `first` … count − 1; ends early when the artist asks to finish now.
 
         Raises:
             Stopped: the user stopped the job.
         """
-        start = reported = time.perf_counter()
-        for step in range(count):
-            self._job.should_stop()
+        start = reported = kept = time.perf_counter()
+        for step in range(self.first, count):
+            try:
+                self._job.should_stop()
+            except Stopped:
+                self._keep(step)
+                raise
             if self._job.finish_requested:
+                self._keep(step)
                 break
             yield step
             self.steps_done = step + 1
@@ -67,8 +86,12 @@ class StageProgress:
             self.seconds = now - start
             if now - reported > REPORT_SECONDS or step + 1 == count:
                 reported = now
-                left = self.seconds / self.steps_done * (count - self.steps_done) + self._seconds_after
+                speed = self.seconds / (self.steps_done - self.first)
+                left = speed * (count - self.steps_done) + self._seconds_after
                 self._job.report(self._stage, self.steps_done, count, self.psnr(), left)
+            if now - kept > KEEP_SECONDS:
+                kept = now
+                self._keep(self.steps_done)
 
     def observe(self, rendered: Tensor, photo: Tensor) -> None:
         """Take note of a step's images [B, H, W, 4], premultiplied, for the running PSNR over white."""

@@ -58,15 +58,20 @@ class ShapeState:
             finest_resolution=settings.grid_cells,
         )
         sdf = SignedDistanceField(hull.clamp(-reach, reach), grid, sdf_levels)
-        material_levels = HashGridConfig(
-            levels=MATERIAL_LEVELS,
-            features=2,
-            log2_table_size=settings.table_size,
-            base_resolution=12,
-            finest_resolution=4 * settings.grid_cells,
-        )
-        material = MaterialField(grid.origin, grid.extent, material_levels, 32, device)
-        return ShapeState(sdf, material, EnvironmentLight(settings.light_size, device=device))
+        return ShapeState(sdf, *start_appearance(grid, settings, device))
+
+
+def start_appearance(grid: Grid, settings: Settings, device: torch.device) -> tuple[MaterialField, EnvironmentLight]:
+    """Gray and half rough, under a gray sky."""
+    levels = HashGridConfig(
+        levels=MATERIAL_LEVELS,
+        features=2,
+        log2_table_size=settings.table_size,
+        base_resolution=12,
+        finest_resolution=4 * settings.grid_cells,
+    )
+    material = MaterialField(grid.origin, grid.extent, levels, 32, device)
+    return material, EnvironmentLight(settings.light_size, device=device)
 
 
 def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progress: StageProgress) -> None:
@@ -95,7 +100,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
     for step in progress.steps(settings.shape_steps):
         t = step / settings.shape_steps
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = rate * min(1.0, (step + 1) / 20) * 0.1 ** max(0.0, 2 * t - 1)
+            group["lr"] = rate * min(1.0, (step + 1 - progress.first) / 20) * 0.1 ** max(0.0, 2 * t - 1)
         state.sdf.active_levels = min(state.sdf.config.levels, 2 + int(t * UNLOCK * state.sdf.config.levels))
         if step % BAND_STEPS == 0:
             state.sdf.update_band()

@@ -74,8 +74,9 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
             group["lr"] = rate * decay
         shape_optimizer.param_groups[0]["lr"] = settings.vertex_rate * edge * decay
         vertices = system.to_vertices(parameters)
+        state.vertices = vertices.detach()  # for whoever keeps the state of a stage that is cut short
         normals = vertex_normals(vertices, state.triangles)
-        if settings.transport_size and step % -(-steps // TRACES) == 0:
+        if settings.transport_size and (step == progress.first or step % -(-steps // TRACES) == 0):
             transport = Transport.trace(vertices, normals, state.triangles, settings.transport_size, settings.bounce)
             with torch.no_grad():
                 stage_light.cast_shadows(transport, state.material(vertices).base_color)

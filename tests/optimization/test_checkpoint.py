@@ -82,7 +82,6 @@ def test_a_crash_while_writing_leaves_a_whole_checkpoint(
     assert_same(Checkpoint.load(tmp_path, CPU), second)
 
 
-@pytest.mark.xfail(strict=True, reason="safetensors' own exception gets through, as if it were a defect of ours")
 def test_a_full_disk_is_the_user_s_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sample("surface")
     first.save(tmp_path)
