@@ -70,6 +70,25 @@ def test_with_shadows_it_is_what_direct_filtering_and_transport_give() -> None:
     )  # or shadows would be nothing to test
 
 
+def test_new_shadows_fall_at_once() -> None:
+    light, (fragments, transport, color) = environment(), scene()
+    stage = StageLight(light, 8)
+    for step in (0, 1, 2):
+        stage.update(step)
+    stage.cast_shadows(transport, color)
+    stage.update(3)
+    filtered = light.prefilter()
+    expected = LocalLight.at(fragments, transport, filtered, transport.light_vertices(filtered, light.base(), color))
+    directions = NORMALS[torch.arange(len(fragments.pixels)) % 9]
+    torch.testing.assert_close(stage.at(fragments).irradiance(directions), expected.irradiance(directions))
+    stage.update(4)
+    stage.cast_shadows(transport, 0 * color)
+    stage.update(5)
+    darker = stage.at(fragments).irradiance(directions)
+    assert float((expected.irradiance(directions) - darker).detach().min()) > -1e-4
+    assert float((expected.irradiance(directions) - darker).detach().max()) > 1e-3
+
+
 @pytest.mark.parametrize("interval", [1, 3, 4])
 @pytest.mark.parametrize("shadows", [False, True])
 def test_only_steps_that_filter_have_a_gradient(interval: int, shadows: bool) -> None:
