@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     if options.stop_with_parent:
         job.stop_when_stdin_closes()
     with job:
+        job.report("prepare", 0, 100)
         # Torch and the kernels take seconds to load: the folder is claimed, or refused, before that.
         from ..optimization.pipeline import reconstruct
 

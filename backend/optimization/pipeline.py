@@ -40,6 +40,8 @@ from .timer import Timer
 
 ATLAS_PADDING = 4.0  # texels between charts
 ENVIRONMENT_HEIGHT = 256  # rows of environment.exr
+# Of the time until the shape stage begins: libraries, then photographs, then what bounds the object.
+LIBRARIES_LOADED, PHOTOS_LOADED, BOUNDS_FOUND = 0.3, 0.6, 0.8
 SMALLEST_COMPONENT = 0.01  # share of the largest part's area below which a part is a floater
 
 
@@ -85,6 +87,10 @@ class _Run:
     keeper: Keeper
     previews: Previews
 
+    def tell(self, stage: str, share: float) -> None:
+        """Say how much of a part without steps is done, and obey."""
+        _tell(self.job, stage, share)
+
     def progress(self, stage: str, first: int = 0, keep: Callable[[int], None] | None = None) -> StageProgress:
         """Steps of a stage from `first` on, whose state `keep` writes."""
         return StageProgress(self.job, stage, previews=self.previews, first=first, keep=keep)
@@ -92,6 +98,11 @@ class _Run:
     def show(self, surface: SurfaceState) -> None:
         """Show a mesh at the end of a stage."""
         self.previews.show(surface.vertices, surface.triangles, surface.material, now=True)
+
+
+def _tell(job: Job, stage: str, share: float) -> None:
+    job.should_stop()
+    job.report(stage, round(100 * share), 100)
 
 
 def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
@@ -102,6 +113,7 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
         Stopped: the user stopped the job; a checkpoint is left.
     """
     device = check_machine(settings)
+    _tell(job, "prepare", LIBRARIES_LOADED)
     torch.manual_seed(settings.seed)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -118,7 +130,7 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
     write_capture_json(capture, job.folder)
     timer = Timer(checkpoint.seconds if checkpoint else None)
     with timer.part("load"):
-        scene = _load_scene(capture, settings, device)
+        scene = _load_scene(capture, settings, device, job)
     previews = Previews(job, job.files.preview, settings.preview_seconds)
     run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews)
     if checkpoint is None or checkpoint.stage == "shape":
@@ -131,11 +143,17 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
     return _export(run, *_texture(run, surface))
 
 
-def _load_scene(capture: Capture, settings: Settings, device: torch.device) -> Scene:
-    views = capture.split("train")
-    photos = load_photos(views, max_size=settings.max_size or None)
+def _load_scene(capture: Capture, settings: Settings, device: torch.device, job: Job) -> Scene:
+    def loaded(done: int, all_of_them: int) -> None:
+        _tell(job, "prepare", LIBRARIES_LOADED + done / all_of_them * (PHOTOS_LOADED - LIBRARIES_LOADED))
+
+    photos = load_photos(capture.split("train"), max_size=settings.max_size or None, progress=loaded)
+    for warning in photos.warnings:
+        job.warning(warning)
     region = None if capture.bounds is None else torch.from_numpy(np.asarray(capture.bounds, np.float32))
-    return Scene.of(photos, region, device)
+    scene = Scene.of(photos, region, device)
+    _tell(job, "prepare", BOUNDS_FOUND)
+    return scene
 
 
 def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
@@ -145,6 +163,7 @@ def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
             state, first = ShapeState.start(run.scene, run.settings), 0
         else:
             state, first = restore_shape(checkpoint, run.scene, run.settings), checkpoint.step
+    run.tell("prepare", 1.0)
     with run.timer.part("shape"):
         progress = run.progress("shape", first, keep=lambda step: run.keeper.shape(state, step))
         run_shape_stage(state, run.scene, run.settings, progress)
@@ -154,6 +173,7 @@ def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
 
 def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
     """The even mesh that comes of the shape stage."""
+    run.tell("remesh", 0.0)
     with run.timer.part("remesh"), torch.no_grad():
         shape.sdf.update_band()
         vertices, triangles = extract(shape.sdf(), shape.sdf.band)
@@ -170,7 +190,7 @@ def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
             vertices,
             triangles,
             target_triangles=run.settings.target_triangles,
-            progress=lambda share: run.job.report("remesh", round(100 * share), 100),
+            progress=lambda share: run.tell("remesh", share),
         )
     device = run.scene.device
     surface = SurfaceState(vertices.to(device), triangles.to(device), shape.material, shape.light)
@@ -191,13 +211,14 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
 
 def _texture(run: _Run, surface: SurfaceState) -> tuple[TextureState, Atlas, TexelMap]:
     settings = run.settings
+    run.tell("atlas", 0.0)
     with run.timer.part("atlas"):
         atlas = make_atlas(
             surface.vertices.cpu().numpy(),
             surface.triangles.cpu().numpy(),
             settings.texture_size,
             ATLAS_PADDING,
-            progress=lambda share: run.job.report("atlas", round(100 * share), 100),
+            progress=lambda share: run.tell("atlas", share),
         )
         texels = rasterize_atlas(atlas.uvs, settings.texture_size)
     with run.timer.part("texture"):
@@ -214,10 +235,12 @@ def _texture(run: _Run, surface: SurfaceState) -> tuple[TextureState, Atlas, Tex
 
 def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> Path:
     device = run.scene.device
+    run.tell("export", 0.0)
     with run.timer.part("export"), torch.no_grad():
         environment: Tensor = state.light.to_latlong(ENVIRONMENT_HEIGHT)
         name = run.capture.root.resolve().name or "Asset"
         asset = make_asset(state.mesh, atlas.uvs, state.textures, environment, texels, name)
+        run.tell("export", 0.2)
         sheet = summarize(asset, run.capture.views, device=str(device))
     report: dict[str, Any] = {
         "settings": asdict(run.settings),
@@ -231,7 +254,10 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
             "stretch": atlas.stretch,
         },
     }
-    return write_result(run.job.files.result, asset, run.capture.views, report, sheet)
+    run.tell("export", 0.7)
+    result = write_result(run.job.files.result, asset, run.capture.views, report, sheet)
+    run.job.report("export", 100, 100)  # too late to be stopped
+    return result
 
 
 def _device_name(device: torch.device) -> str:
