@@ -205,6 +205,12 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
         with run.timer.part("surface"):
             progress = run.progress("surface", first, keep=lambda step: run.keeper.surface(surface, step))
             run_surface_stage(surface, run.scene, run.settings, progress)
+        if not bool(torch.isfinite(surface.vertices).all()):
+            raise UserError(
+                what="the mesh has come apart",
+                where="surface stage",
+                remedy="Lower vertex_rate, or the weights given with --set.",
+            )
         run.show(surface)
     run.keeper.surface(surface, stage="texture")
 

@@ -50,6 +50,8 @@ def test_values_are_taken_and_have_their_kind(name: str, value: Any, expected: A
         *[("light_size", value) for value in (4, 12, 0)],
         *[("transport_size", value) for value in (3, 32, -2)],
         ("table_size", 60),
+        ("grid_cells", 15),
+        ("vertex_rate", 1.1),
         ("rasterizer", "opengl"),
         ("device", "tpu"),
         ("device", 3),
