@@ -21,7 +21,7 @@ from ..appearance.transport import Transport
 if TYPE_CHECKING:
     from .asset import Asset
 
-LIGHT_SIZE = 64  # texels along a face of the environment's cube
+LIGHT_SIZE = 32  # texels along a face of the environment's cube
 
 
 class AssetRenderer:

@@ -29,30 +29,38 @@ class Silhouettes:
         distance: [N, 1, H, W] float32, pixels, negative inside the mask.
         intrinsics: [N, 4] float32, fx fy cx cy of these images.
         world_to_cam: [N, 4, 4] float32, OpenGL axes.
+        whole: for each view, whether it shows the whole object: its mask ends before the image does.
     """
 
     distance: Tensor
     intrinsics: Tensor
     world_to_cam: Tensor
+    whole: tuple[bool, ...]
 
     @staticmethod
     def from_masks(alpha: Tensor, intrinsics: Tensor, cam_to_world: Tensor) -> Silhouettes:
         """Distances of masks `alpha` [N, H, W] in 0..1 on the CPU; the edge lies at one half."""
-        fields = []
+        fields, whole = [], []
         for mask in (alpha > 0.5).cpu().numpy():
+            whole.append(bool(mask.any() and not (mask[[0, -1]].any() or mask[:, [0, -1]].any())))
             if mask.any() and not mask.all():
                 fields.append(distance_transform_edt(~mask) - distance_transform_edt(mask))
             else:
                 fields.append(np.full(mask.shape, -np.inf if mask.all() else np.inf))
         stacked = torch.from_numpy(np.stack(fields).astype(np.float32)).nan_to_num(posinf=1e4, neginf=-1e4)
         device = cam_to_world.device
-        return Silhouettes(stacked[:, None].to(device), intrinsics, torch.linalg.inv(cam_to_world))
+        return Silhouettes(stacked[:, None].to(device), intrinsics, torch.linalg.inv(cam_to_world), tuple(whole))
 
     def signed_distance(self, points: Tensor) -> Tensor:
-        """Hull distance [M], world units, of world `points` [M, 3]. A view that does not see a point says nothing."""
+        """Hull distance [M], world units, of world `points` [M, 3].
+
+        A view whose mask meets the image border says nothing of points outside the image. A view that shows the whole
+        object excludes them: their distance is at least that of the border pixel, or to the camera behind it.
+        """
         height, width = self.distance.shape[-2:]
         result = torch.full((len(points),), -torch.inf, device=points.device)
-        for field, intrinsics, world_to_cam in zip(self.distance, self.intrinsics, self.world_to_cam, strict=True):
+        views = zip(self.distance, self.intrinsics, self.world_to_cam, self.whole, strict=True)
+        for field, intrinsics, world_to_cam, whole in views:
             local = points @ world_to_cam[:3, :3].T + world_to_cam[:3, 3]  # [M, 3] camera
             depth = -local[:, 2]
             fx, fy, cx, cy = intrinsics.unbind()
@@ -60,9 +68,13 @@ class Silhouettes:
             y = -fy * local[:, 1] / depth + cy
             uv = torch.stack((2 * x / width - 1, 2 * y / height - 1), dim=-1)  # [M, 2]
             pixels = functional.grid_sample(field[None], uv[None, None], align_corners=False, padding_mode="border")
-            seen = (depth > 1e-6) & (uv.abs() < 1).all(dim=-1)
+            in_front = depth > 1e-6
             cone = pixels[0, 0, 0] * depth / torch.sqrt(fx * fy)
-            result = torch.where(seen, torch.maximum(result, cone), result)
+            if whole:
+                result = torch.maximum(result, torch.where(in_front, cone, local.norm(dim=-1)))
+            else:
+                seen = in_front & (uv.abs() < 1).all(dim=-1)
+                result = torch.where(seen, torch.maximum(result, cone), result)
         # What no camera sees cannot be the object that all of them show.
         return torch.where(result == -torch.inf, torch.inf, result)
 

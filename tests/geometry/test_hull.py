@@ -146,7 +146,7 @@ def test_bounds_of_a_sphere_and_a_box(sphere: Silhouettes) -> None:
 def test_bounds_do_not_depend_on_the_unit(sphere: Silhouettes, scale: float) -> None:
     poses = torch.linalg.inv(sphere.world_to_cam)
     poses[:, :3, 3] *= scale
-    scaled = Silhouettes(sphere.distance, sphere.intrinsics, torch.linalg.inv(poses))
+    scaled = Silhouettes(sphere.distance, sphere.intrinsics, torch.linalg.inv(poses), sphere.whole)
     torch.testing.assert_close(find_bounds(scaled) / scale, find_bounds(sphere), rtol=0, atol=0.03)
 
 
@@ -161,6 +161,7 @@ def test_a_camera_that_does_not_see_a_point_says_nothing(sphere: Silhouettes) ->
         torch.cat((sphere.distance, close.distance)),
         torch.cat((sphere.intrinsics, camera)),
         torch.cat((sphere.world_to_cam, close.world_to_cam)),
+        sphere.whole + close.whole,
     )
     behind_it = torch.tensor([[2.0, -0.3, 0.2]])
     beside_its_frame = CENTER[None] + torch.tensor([[0.0, 0.55, 0.0]])
@@ -187,6 +188,7 @@ def test_bounds_are_those_of_the_object_though_few_cameras_see_beyond_it(sphere:
         torch.cat((sphere.distance, pair.distance)),
         torch.cat((sphere.intrinsics, pair.intrinsics)),
         torch.cat((sphere.world_to_cam, pair.world_to_cam)),
+        sphere.whole + pair.whole,
     )
     size = find_bounds(both).diff(dim=0)
     assert bool((size < 1.5).all()), size

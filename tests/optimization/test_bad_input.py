@@ -175,10 +175,7 @@ def only_a_test_split(capture: Path) -> str:
         cut_off,
         no_masks,
         empty_masks,
-        pytest.param(
-            nothing_in_common,
-            marks=pytest.mark.xfail(strict=True, reason="a point that one view alone sees counts as object"),
-        ),
+        nothing_in_common,
     ],
 )
 def test_what_only_the_pixels_show_fails_the_job_in_one_line(
