@@ -24,6 +24,7 @@ from ..geometry.isosurface import extract
 from ..geometry.mesh import clean, vertex_normals
 from ..geometry.remesh import remesh
 from ..geometry.texels import TexelMap, rasterize_atlas
+from ..geometry.unfold import unfold
 from ..job import Job
 from ..kernels.primitives import check_rasterizer
 from .bake import bake, make_asset
@@ -211,7 +212,8 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
                 where="surface stage",
                 remedy="Lower vertex_rate, or the weights given with --set.",
             )
-        run.show(surface)
+    surface.vertices = unfold(surface.vertices, surface.triangles)
+    run.show(surface)
     run.keeper.surface(surface, stage="texture")
 
 
