@@ -29,7 +29,8 @@ def unfold(vertices: Tensor, triangles: Tensor, rounds: int = 30) -> Tensor:
     """Vertices [V, 3] with the corners of faulty triangles moved toward the mean of their neighbors.
 
     Only those corners move, half of the way in each round, until no fault is left or the rounds are over; topology
-    stays.
+    stays. Returns the round with the fewest faults: where the surface is thinner than its triangles, smoothing makes
+    new ones.
     """
     if not len(triangles):
         return vertices
@@ -37,12 +38,16 @@ def unfold(vertices: Tensor, triangles: Tensor, rounds: int = 30) -> Tensor:
     ends, others = torch.cat((a, b)), torch.cat((b, a))
     degree = torch.zeros(len(vertices), 1, device=vertices.device)
     degree.index_add_(0, ends, torch.ones(len(ends), 1, device=vertices.device))
+    best, fewest = vertices, len(triangles)
     for _ in range(rounds):
         faults = find_faults(vertices, triangles)
-        if not bool(faults.any()):
+        count = int(faults.sum())
+        if count < fewest:
+            best, fewest = vertices, count
+        if count == 0:
             break
         corners = torch.unique(triangles[faults].long())
         mean = torch.zeros_like(vertices).index_add_(0, ends, vertices[others]) / degree.clamp(min=1)
         vertices = vertices.clone()
         vertices[corners] = torch.lerp(vertices[corners], mean[corners], 0.5)
-    return vertices
+    return best
