@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from ..kernels.hash_grid import HashGridConfig, hash_encode, make_table
 from .band import Band, Grid
 
-RESIDUAL_CELLS = 1.0  # cells that the surface moves for an output of one
-
 
 class SignedDistanceField(nn.Module):
     """Field values on the narrow band of a grid, with the dense grid kept up to date behind it.
@@ -65,7 +63,7 @@ class SignedDistanceField(nn.Module):
         band = self.band
         unit = (band.positions - torch.tensor(self.grid.origin, device=band.positions.device)) / self.grid.extent
         features = hash_encode(unit, self.table, self.config, active_levels=self.active_levels)  # [M, L·F]
-        residual = self.mlp(features)[:, 0] * (RESIDUAL_CELLS * self.grid.cell_size)
+        residual = self.mlp(features)[:, 0] * self.grid.cell_size
         values = self.hull.reshape(-1)[band.vertices] + residual
         values = torch.where(self.rim.reshape(-1)[band.vertices], values.clamp(min=self.grid.cell_size / 2), values)
         self.dense.view(-1)[band.vertices] = values.detach()

@@ -27,9 +27,10 @@ from .settings import Settings
 from .stage_light import StageLight
 from .views import Batch, TrainingViews, ViewOrder
 
-SDF_LEVELS = 7
+SDF_LEVELS = 7  # of the hash grids
 MATERIAL_LEVELS = 9
-UNLOCK = 2.5
+FIRST_LEVELS = 2  # of the distance field, open from the first step
+UNLOCK = 2.5  # the others are open after 1 / UNLOCK of the steps
 RATES = {"sdf table": 1e-2, "sdf mlp": 2e-3, "material table": 1e-2, "material mlp": 4e-3, "light": 3e-2}
 EIKONAL_STRIDE = 4  # one in so many cells is regularised in a step
 BAND_STEPS = 6  # the surface moves by less than a cell in so many steps
@@ -101,7 +102,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         t = step / settings.shape_steps
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * min(1.0, (step + 1 - progress.first) / 20) * 0.1 ** max(0.0, 2 * t - 1)
-        state.sdf.active_levels = min(state.sdf.config.levels, 2 + int(t * UNLOCK * state.sdf.config.levels))
+        state.sdf.active_levels = min(SDF_LEVELS, FIRST_LEVELS + int(t * UNLOCK * SDF_LEVELS))
         if step % BAND_STEPS == 0:
             state.sdf.update_band()
         batch = views.batch(order.next())
