@@ -212,8 +212,8 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
                 where="surface stage",
                 remedy="Lower vertex_rate, or the weights given with --set.",
             )
-    surface.vertices = unfold(surface.vertices, surface.triangles)
-    run.show(surface)
+        surface.vertices = unfold(surface.vertices, surface.triangles)
+        run.show(surface)
     run.keeper.surface(surface, stage="texture")
 
 
