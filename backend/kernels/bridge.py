@@ -8,29 +8,17 @@ halves the compile time.
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
 import warp as wp
 
+from backend.environment import home
+
 #: Options every kernel module sets with `wp.set_module_options(MODULE_OPTIONS)` (they belong to the calling module).
 MODULE_OPTIONS: dict[str, Any] = {"enable_backward": False}
-
-
-def home_folder() -> Path:
-    """Folder of the environment and the caches: $UNRENDER_HOME, else the user's data folder of the platform."""
-    override = os.environ.get("UNRENDER_HOME")
-    if override:
-        return Path(override).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "unrender"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "unrender"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "unrender"
 
 
 @contextlib.contextmanager
@@ -52,8 +40,8 @@ def _mute_native_errors() -> Iterator[None]:
 
 
 def _start() -> None:
-    """Start Warp once per process, silently, with compiled kernels kept under `home_folder()`/cache/warp."""
-    cache = home_folder() / "cache" / "warp"
+    """Start Warp once per process, silently, with compiled kernels kept under `home()`/cache/warp."""
+    cache = home() / "cache" / "warp"
     cache.mkdir(parents=True, exist_ok=True)
     wp.config.kernel_cache_dir = str(cache)
     wp.config.enable_backward = False
