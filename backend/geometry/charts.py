@@ -6,15 +6,21 @@ length of chart borders), then proxies refitted to the charts (variational shape
 2004), then neighboring charts joined while all their normals stay in one cone.
 """
 
+from __future__ import annotations
+
 import heapq
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import warp as wp
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from backend.geometry.mesh import triangle_neighbors
+from backend.kernels import bridge
+
+wp.set_module_options(bridge.MODULE_OPTIONS)
 
 
 @dataclass(frozen=True)
@@ -74,38 +80,82 @@ def smooth_normals(surface: Surface, steps: int) -> np.ndarray:
     return normals
 
 
+@wp.func
+def label_cost(
+    t: int,
+    label: int,
+    neighbors: wp.array2d(dtype=wp.int32),
+    normals: wp.array(dtype=wp.vec3),
+    areas: wp.array(dtype=float),
+    weights: wp.array2d(dtype=float),
+    labels: wp.array(dtype=wp.int32),
+    axes: wp.array(dtype=wp.vec3),
+) -> float:
+    """What it costs to give a face a label: turned normal by area, and the borders that it would have."""
+    cost = areas[t] * (1.0 - wp.dot(axes[label], normals[t]))
+    for e in range(3):
+        n = neighbors[t, e]
+        if n >= 0 and labels[n] != label:
+            cost += weights[t, e]
+    return cost
+
+
+@wp.kernel
+def _relabel(
+    neighbors: wp.array2d(dtype=wp.int32),
+    normals: wp.array(dtype=wp.vec3),
+    areas: wp.array(dtype=float),
+    weights: wp.array2d(dtype=float),
+    axes: wp.array(dtype=wp.vec3),
+    labels: wp.array(dtype=wp.int32),
+    changed: wp.array(dtype=wp.int32),
+) -> None:
+    t = wp.tid()
+    own = labels[t]
+    best = own
+    least = wp.float32(-1.0)
+    for e in range(3):
+        n = neighbors[t, e]
+        if n >= 0:
+            other = labels[n]
+            if other != own:
+                if least < 0.0:
+                    least = label_cost(t, own, neighbors, normals, areas, weights, labels, axes)
+                cost = label_cost(t, other, neighbors, normals, areas, weights, labels, axes)
+                if cost < least:
+                    least = cost
+                    best = other
+    if best != own:
+        labels[t] = best
+        changed[0] = changed[0] + 1
+
+
 def smooth_labels(
     surface: Surface, normals: np.ndarray, labels: np.ndarray, axes: np.ndarray, border_cost: float, steps: int
 ) -> np.ndarray:
-    """Iterated conditional modes: each face takes, of its own and its neighbors' labels, the one of least cost.
+    """Iterated conditional modes: face after face takes, of its own and its neighbors' labels, the one of least cost.
 
-    `axes` [L, 3]; `border_cost` is a length in world units, see the module's text. A random half of the faces moves at
-    a time, since neighbors that move together would only swap.
+    `axes` [L, 3]; `border_cost` is a length in world units, see the module's text.
     """
-    random = np.random.default_rng(0)
-    inside = surface.neighbors >= 0
-    weights = np.where(inside, surface.edge_lengths, 0.0) * border_cost
-    for step in range(steps):
-        around = np.where(inside, labels[surface.neighbors], -1)
-        unsettled = np.flatnonzero((inside & (around != labels[:, None])).any(1))
-        if step < steps - 1:
-            unsettled = unsettled[random.random(len(unsettled)) < 0.5]
-        if not len(unsettled):
+    # Single precision does for lengths of about one.
+    unit = 1.0 / np.sqrt(max(float(surface.areas.mean()), 1e-300))
+    inputs = [
+        (surface.neighbors, wp.int32),
+        (normals.astype(np.float32), wp.vec3),
+        (surface.areas * unit**2, wp.float32),
+        (surface.edge_lengths * (border_cost * unit**2), wp.float32),
+        (axes.astype(np.float32), wp.vec3),
+    ]
+    number = {wp.int32: np.int32, wp.float32: np.float32, wp.vec3: np.float32}
+    arrays = [bridge.as_array(torch.from_numpy(np.ascontiguousarray(x, number[kind])), kind) for x, kind in inputs]
+    result, changed = torch.from_numpy(labels.astype(np.int32)), torch.zeros(1, dtype=torch.int32)
+    outputs = [bridge.as_array(result, wp.int32), bridge.as_array(changed, wp.int32)]
+    for _ in range(steps):
+        changed.zero_()
+        bridge.launch(_relabel, len(labels), arrays, outputs)  # on one core, so that each face sees those before it
+        if not int(changed):
             break
-        near = around[unsettled]
-        candidates = np.concatenate([labels[unsettled][:, None], near], axis=1)  # [N, 4]
-        usable = np.where(candidates >= 0, candidates, 0)
-        facing = (axes[usable] * normals[unsettled][:, None]).sum(-1)
-        cost = surface.areas[unsettled][:, None] * (1.0 - facing)
-        differs = candidates[:, :, None] != near[:, None, :]
-        cost = cost + (differs * weights[unsettled][:, None, :]).sum(-1)
-        cost[candidates < 0] = np.inf
-        best = candidates[np.arange(len(unsettled)), cost.argmin(1)]
-        if (best == labels[unsettled]).all() and step == steps - 1:
-            break
-        labels = labels.copy()
-        labels[unsettled] = best
-    return labels
+    return result.numpy().astype(np.int64)
 
 
 def split_components(surface: Surface, labels: np.ndarray) -> np.ndarray:

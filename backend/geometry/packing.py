@@ -1,16 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packs charts into a square: the horizon method (Lévy et al. 2002, "Least Squares Conformal Maps", section 4).
+"""Packs charts into a square of cells: each in turn, the large ones first, as low as it fits, holes between others
+included.
 
-Charts are turned into their smallest rectangle, sorted by size, and dropped, in the best of four quarter turns and at
-the best column, onto the horizon of those already placed. The scale is searched so that the horizon ends at the top.
+Charts are turned into their smallest rectangle, and stand or lie. Over each column of cells a chart counts as solid
+from its lowest to its highest point. The scale is searched so that the packing ends at the top.
 """
+
+from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import warp as wp
 
-CELLS = 1024  # the horizon's columns, at most
+from backend.kernels import bridge
+
+wp.set_module_options(bridge.MODULE_OPTIONS)
+
+# Cells along a side, at most, and packings tried: the scale is found on a coarse grid, the fine one fills better.
+GRIDS = ((512, 4), (1024, 2))
+FULL = 0.97  # share of the height at which a packing will do
+FINER = 1.02  # by so much larger charts usually fit on the next grid
 
 
 @dataclass(frozen=True)
@@ -99,68 +111,141 @@ def _profiles(
     return low, high + 2 * margin, begin
 
 
+@wp.kernel
 def _drop(
-    outline: Outline, points: np.ndarray, size: np.ndarray, grid: int, cell: float, margin: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Packs at one scale. Returns turns [C], positions [C, 2] of the margins' corners (texels), height in cells."""
+    order: wp.array(dtype=wp.int32),
+    cells: wp.array2d(dtype=wp.int32),
+    begin: wp.array2d(dtype=wp.int32),
+    spans: wp.array(dtype=wp.vec2i),
+    room: wp.array2d(dtype=wp.int16),
+    turned: wp.array(dtype=wp.vec2i),
+    placed: wp.array2d(dtype=wp.int32),
+) -> None:
+    """Place charts in `order`, each as low as it gets: `placed` [C, 3] = turn, column, level. One thread.
+
+    `room` [columns, rows]: free cells from this one upward, or less than zero: taken ones. `turned` is scratch memory.
+    """
+    grid = room.shape[0]
+    rows = room.shape[1]
+    for place in range(order.shape[0]):
+        chart = order[place]
+        least = wp.int32(2147483647)
+        for turn in range(2):
+            length = cells[chart, turn]
+            depth = cells[chart, 1 - turn]
+            if length > grid:
+                continue
+            for j in range(length):
+                turned[j] = span_of(spans, begin[chart, turn], length, turn, j)
+            for column in range(grid - length + 1):
+                level = wp.int32(0)
+                met = wp.int32(0)  # columns in a row that the level suits
+                j = wp.int32(0)
+                while met < length:
+                    if 2 * level + depth >= least or level + depth >= rows:
+                        break
+                    free = wp.int32(room[column + j, level + turned[j][0]])
+                    if free < 0:
+                        level -= free
+                        met = 0
+                    elif free < turned[j][1] - turned[j][0]:
+                        level += free
+                        met = 0
+                    else:
+                        met += 1
+                        j += 1
+                        if j == length:
+                            j = 0
+                if met == length:
+                    least = 2 * level + depth
+                    placed[chart, 0] = turn
+                    placed[chart, 1] = column
+                    placed[chart, 2] = level
+        if least == 2147483647:
+            placed[chart, 2] = 100 * grid
+            break
+        lies = placed[chart, 0]
+        length = cells[chart, lies]
+        for j in range(length):
+            span = span_of(spans, begin[chart, lies], length, lies, j)
+            column = placed[chart, 1] + j
+            first = placed[chart, 2] + span[0]
+            end = placed[chart, 2] + span[1]
+            # Runs of the column from the top of this chart down.
+            run = wp.int32(0)
+            if room[column, end] < wp.int16(0):
+                run = wp.int32(room[column, end])
+            y = end - 1
+            while y >= first:
+                run -= 1
+                room[column, y] = wp.int16(run)
+                y -= 1
+            free = wp.int32(0)
+            while y >= 0:
+                if room[column, y] < wp.int16(0):
+                    if free > 0:
+                        break
+                    run -= 1
+                    room[column, y] = wp.int16(run)
+                else:
+                    free += 1
+                    room[column, y] = wp.int16(free)
+                y -= 1
+
+
+@wp.func
+def span_of(spans: wp.array(dtype=wp.vec2i), begin: int, length: int, turn: int, j: int) -> wp.vec2i:
+    """Lowest and highest cell over column j of a chart that stands, or lies after a quarter turn (x' = −y, y' = x)."""
+    k = begin + j
+    if turn == 1:
+        k = begin + length - 1 - j
+    return spans[k]
+
+
+def profiles(
+    outline: Outline, points: np.ndarray, size: np.ndarray, cell: float, margin: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Charts as cells of the grid: width and height `cells` [C, 2], lowest and highest cell `spans` [N, 2] over each
+    column (then over each row, the axes swapped), and the first span of each chart for either, [C, 2].
+
+    `points` [N, 2] are in texels, relative to the lower left corner of their chart, which has `size` [C, 2].
+    """
     cells = np.maximum(np.ceil((size + 2 * margin) / cell - 1e-9).astype(np.int64), 1)
-    profiles = []
+    spans, begins, done = [], [], 0
     for axis in (0, 1):
         flipped = points if axis == 0 else points[:, ::-1]
         low, high, begin = _profiles(outline, flipped, cells[:, axis], cell, margin)
-        low = np.where(np.isfinite(low), np.floor(low / cell + 1e-9), cells[:, 1 - axis].max())
+        low = np.where(np.isfinite(low), np.floor(low / cell + 1e-9), 0.0)
         high = np.where(np.isfinite(high), np.ceil(high / cell - 1e-9), 0.0)
-        profiles.append((low.astype(np.int64), high.astype(np.int64), begin))
-    horizon = np.zeros(grid, dtype=np.int64)
-    turns = np.zeros(outline.count, dtype=np.int64)
-    positions = np.zeros((outline.count, 2))
+        spans.append(np.stack([low, high], axis=1).astype(np.int64))
+        begins.append(begin + done)
+        done = len(low)
+    return cells, np.concatenate(spans), np.stack(begins, axis=1)
+
+
+def drop(
+    outline: Outline, points: np.ndarray, size: np.ndarray, grid: int, cell: float, margin: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Packs at one scale. Returns turns [C], positions [C, 2] of the margins' corners (texels), height in cells."""
+    cells, spans, begins = profiles(outline, points, size, cell, margin)
+    if cells.max() > 2 * grid:
+        return np.zeros(outline.count, np.int64), np.zeros((outline.count, 2)), int(cells.max())
     order = np.lexsort((-cells.min(1), -cells.max(1)))
-    for chart in order:
-        wide, tall = int(cells[chart, 0]), int(cells[chart, 1])
-        best: tuple[float, int, int, int] | None = None
-        for turn in range(4):
-            low_p, high_p, begin = profiles[turn % 2]
-            span = slice(begin[chart], begin[chart] + (tall if turn % 2 else wide))
-            bottom, top = low_p[span], high_p[span]
-            depth = wide if turn % 2 else tall
-            if turn in (1, 2):  # the quarter turns 1 (x' = −y, y' = x) and 2 read the profile backwards
-                bottom, top = bottom[::-1], top[::-1]
-            if turn in (2, 3):  # and 2 and 3 (x' = y, y' = −x) see it upside down
-                bottom, top = depth - top, depth - bottom
-            if len(bottom) > grid:
-                continue
-            windows = _windows(horizon, len(bottom))
-            level = np.maximum((windows - bottom).max(1), 0)
-            total = np.concatenate([[0], np.cumsum(horizon)])
-            waste = level * len(bottom) + bottom.sum() - (total[len(bottom) :] - total[: -len(bottom)])
-            score = waste + 1.5 * len(bottom) * level + 0.5 * len(bottom) * int(top.max())
-            column = int(score.argmin())
-            if best is None or score[column] < best[0]:
-                best = (float(score[column]), turn, column, int(level[column]))
-                best_top = top
-        if best is None:
-            return turns, positions, 100 * grid
-        _, turns[chart], column, level_at = best
-        positions[chart] = column * cell, level_at * cell
-        span = slice(column, column + len(best_top))
-        horizon[span] = np.maximum(horizon[span], level_at + best_top)
-    return turns, positions, int(horizon.max())
+    rows = 2 * grid + int(cells.max())
+    room = torch.arange(rows, 0, -1, dtype=torch.int16).repeat(grid, 1)
+    placed = torch.zeros((outline.count, 3), dtype=torch.int32)
+    arrays = [torch.from_numpy(np.ascontiguousarray(x, dtype=np.int32)) for x in (order, cells, begins)]
+    inputs = [bridge.as_array(x, wp.int32) for x in arrays]
+    inputs.append(bridge.as_array(torch.from_numpy(spans.astype(np.int32)), wp.vec2i))
+    scratch = torch.zeros((grid, 2), dtype=torch.int32)
+    outputs = [bridge.as_array(room, wp.int16), bridge.as_array(scratch, wp.vec2i), bridge.as_array(placed, wp.int32)]
+    bridge.launch(_drop, 1, inputs, outputs)
+    turns, columns, levels = placed.numpy().T.astype(np.int64)
+    height = int((levels + cells[np.arange(outline.count), 1 - turns]).max())
+    return turns, np.stack([columns * cell, levels * cell], axis=1), height
 
 
-def _windows(row: np.ndarray, width: int) -> np.ndarray:
-    """All runs of `width` entries, as a view (numpy's own sliding windows cost more to set up than to use here)."""
-    step = row.strides[0]
-    return np.ndarray((len(row) - width + 1, width), row.dtype, row, strides=(step, step))
-
-
-def pack(
-    outline: Outline,
-    area: float,
-    size: int,
-    padding: float,
-    deadline: float = np.inf,
-    passes: int = 8,
-) -> Packing | None:
+def pack(outline: Outline, area: float, size: int, padding: float, deadline: float = np.inf) -> Packing | None:
     """Places charts of total `area` (world units squared) into a square of `size` texels, `padding` texels apart.
 
     Returns None if nothing fits, or not before the deadline (of time.monotonic).
@@ -169,23 +254,26 @@ def pack(
     low, high = extents(turned, outline.point_charts, outline.count)
     local = turned - low[outline.point_charts]
     box = high - low
-    grid = min(size, CELLS)
-    cell = size / grid
     margin = 0.5 * padding
     scale = float(np.sqrt(0.6 * size * size / max(area, 1e-30)))
     best: Packing | None = None
-    for step in range(passes + 40):
-        turns, positions, height = _drop(outline, local * scale, box * scale, grid, cell, margin)
-        if height <= grid and (best is None or scale > best.scale):
-            best = Packing(
-                _place(outline, local * scale, box * scale, turns, positions, margin, cell), scale, height / grid
-            )
-        late = time.monotonic() > deadline
-        if late or (best is not None and (step >= passes - 1 or best.filled > 0.985)):
-            return best
-        scale *= float(np.clip(np.sqrt(0.99 * grid / height), 0.7, 1.3))
-        if best is not None and scale <= best.scale:
-            scale = best.scale * (1.0 + 0.02 / (1 + step))
+    for cells, passes in GRIDS:
+        grid = min(size, cells)
+        cell = size / grid
+        for step in range(passes if best else 50):
+            turns, positions, height = drop(outline, local * scale, box * scale, grid, cell, margin)
+            if height <= grid and (best is None or scale > best.scale):
+                points = _place(outline, local * scale, box * scale, turns, positions, margin, cell)
+                best = Packing(points, scale, height / grid)
+            late = time.monotonic() > deadline
+            if late or (best is not None and (step >= passes - 1 or best.filled > FULL)):
+                break
+            scale *= float(np.clip(np.sqrt(0.99 * grid / height), 0.7, 1.3))
+            if best is not None and scale <= best.scale:
+                scale = best.scale * (1.0 + 0.02 / (1 + step))
+        if best is None or late or size <= cells:
+            break
+        scale = best.scale * FINER * float(np.sqrt(0.99 / best.filled))
     return best
 
 
@@ -202,8 +290,6 @@ def _place(
     charts = outline.point_charts
     full = np.maximum(np.ceil((size + 2 * margin) / cell - 1e-9), 1) * cell
     x, y = (points + margin).T
-    wide, high = full[charts].T
-    turn = turns[charts]
-    new_x = np.choose(turn, [x, high - y, wide - x, y])
-    new_y = np.choose(turn, [y, x, high - y, wide - x])
-    return np.stack([new_x, new_y], axis=1) + positions[charts]
+    high = full[charts, 1]
+    lies = turns[charts] == 1
+    return np.stack([np.where(lies, high - y, x), np.where(lies, x, y)], axis=1) + positions[charts]

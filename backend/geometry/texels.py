@@ -2,75 +2,93 @@
 """From UV coordinates to texels: which triangle covers which texel, and filling the gutters between charts.
 
 UV origin is bottom-left; texture row 0 is the top, so the center of texel (i, j) is u = (j + 0.5) / W,
-v = 1 − (i + 0.5) / H.
+v = 1 − (i + 0.5) / H. A triangle covers the texels whose centers are inside it. Its spans are half-open and come from
+crossings that are computed alike for both sides of an edge: triangles that share edges exactly partition the texels,
+so a texel covered twice is an overlap, in either orientation of the triangles.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import warp as wp
 from scipy.ndimage import distance_transform_edt
 
-ROWS_AT_ONCE = 1 << 20  # bounds the memory of the scan conversion
+from backend.kernels import bridge
+
+wp.set_module_options(bridge.MODULE_OPTIONS)
+
+FAR = wp.constant(wp.float64(1.0e300))
+HALF = wp.constant(wp.float64(0.5))
 
 
-def covered_texels(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scan conversion of triangles [T, 3, 2] (x right, y down, texels): every texel whose center is inside.
-
-    Returns triangle, row, column [N] int64. Half-open spans from crossings that are computed alike for both sides of an
-    edge: triangles that share edges exactly partition the texels, so a texel listed twice is an overlap, in either
-    orientation of the triangles.
-    """
-    corners = np.asarray(corners, dtype=np.float64)
-    y = corners[:, :, 1]
-    first = np.ceil(y.min(1) - 0.5).astype(np.int64) if len(y) else np.zeros(0, np.int64)
-    count = (np.ceil(y.max(1) - 0.5).astype(np.int64) - first) if len(y) else np.zeros(0, np.int64)
-    parts = []
-    total = np.cumsum(count)
-    begin = 0
-    while begin < len(corners):
-        limit = (total[begin - 1] if begin else 0) + ROWS_AT_ONCE
-        end = max(begin + 1, int(np.searchsorted(total, limit, side="right")))
-        parts.append(_scan(corners, first, count, begin, end))
-        begin = end
-    if not parts:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, empty
-    triangle, row, column = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return triangle, row, column
+@wp.func
+def row_range(corners: wp.array2d(dtype=wp.vec2d), t: int) -> wp.vec2i:
+    """First row and end row of the texel centers between a triangle's lowest and highest corner."""
+    a = corners[t, 0][1]
+    b = corners[t, 1][1]
+    c = corners[t, 2][1]
+    first = wp.ceil(wp.min(a, wp.min(b, c)) - HALF)
+    end = wp.ceil(wp.max(a, wp.max(b, c)) - HALF)
+    return wp.vec2i(int(first), int(end))
 
 
-def _expand(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For counts [N]: owner index and running number within the owner, both [sum of counts]."""
-    owner = np.repeat(np.arange(len(count)), count)
-    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-
-
-def _scan(
-    corners: np.ndarray, first: np.ndarray, count: np.ndarray, begin: int, end: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    owner, number = _expand(count[begin:end])
-    owner += begin
-    row = first[owner] + number
-    center = row + 0.5
-    left = np.full(len(owner), np.inf)
-    right = np.full(len(owner), -np.inf)
+@wp.func
+def column_range(corners: wp.array2d(dtype=wp.vec2d), t: int, row: int) -> wp.vec2i:
+    """First column and end column of a triangle's texels in a row."""
+    center = wp.float64(row) + HALF
+    left = wp.float64(FAR)
+    right = wp.float64(-FAR)
     for e in range(3):
-        a, b = corners[begin:end, e], corners[begin:end, (e + 1) % 3]
-        swap = (a[:, 1] > b[:, 1])[:, None]
-        low, high = np.where(swap, b, a), np.where(swap, a, b)
-        rise = high[:, 1] - low[:, 1]
-        slope = (high[:, 0] - low[:, 0]) / np.where(rise > 0, rise, 1.0)
-        local = owner - begin
-        low_y = low[local, 1]
-        active = (low_y <= center) & (center < high[local, 1])
-        cross = low[local, 0] + (center - low_y) * slope[local]
-        left = np.where(active, np.minimum(left, cross), left)
-        right = np.where(active, np.maximum(right, cross), right)
-    valid = left < right
-    start = np.ceil(np.where(valid, left, 0.0) - 0.5).astype(np.int64)
-    width = np.where(valid, np.ceil(np.where(valid, right, 0.0) - 0.5).astype(np.int64) - start, 0)
-    span, step = _expand(width)
-    return owner[span], row[span], start[span] + step
+        low = corners[t, e]
+        high = corners[t, (e + 1) % 3]
+        if low[1] > high[1]:
+            swap = low
+            low = high
+            high = swap
+        if low[1] <= center and center < high[1]:
+            cross = low[0] + (center - low[1]) * ((high[0] - low[0]) / (high[1] - low[1]))
+            left = wp.min(left, cross)
+            right = wp.max(right, cross)
+    result = wp.vec2i(0, 0)
+    if left < right:
+        result = wp.vec2i(int(wp.ceil(left - HALF)), int(wp.ceil(right - HALF)))
+    return result
+
+
+@wp.func
+def doubled_area(a: wp.vec2d, b: wp.vec2d) -> wp.float64:
+    """Signed area of the parallelogram of two vectors."""
+    return a[0] * b[1] - a[1] * b[0]
+
+
+@wp.kernel
+def _paint(
+    corners: wp.array2d(dtype=wp.vec2d),
+    ids: wp.array2d(dtype=wp.int32),
+    weights: wp.array2d(dtype=wp.vec2),
+    overlaps: wp.array(dtype=wp.int32),
+) -> None:
+    t = wp.tid()
+    c = corners[t, 2]
+    a = corners[t, 0] - c
+    b = corners[t, 1] - c
+    area = doubled_area(a, b)
+    if area == wp.float64(0.0):
+        area = wp.float64(1.0)
+    rows = row_range(corners, t)
+    for i in range(wp.max(rows[0], 0), wp.min(rows[1], ids.shape[0])):
+        columns = column_range(corners, t, i)
+        for j in range(wp.max(columns[0], 0), wp.min(columns[1], ids.shape[1])):
+            if ids[i, j] >= 0:
+                overlaps[0] = overlaps[0] + 1
+            ids[i, j] = t
+            p = wp.vec2d(wp.float64(j) + HALF, wp.float64(i) + HALF) - c
+            one = wp.clamp(doubled_area(p, b) / area, wp.float64(0.0), wp.float64(1.0))
+            two = wp.clamp(doubled_area(a, p) / area, wp.float64(0.0), wp.float64(1.0))
+            weights[i, j] = wp.vec2(float(one), float(two))
 
 
 @dataclass(frozen=True)
@@ -83,27 +101,73 @@ class TexelMap:
     overlaps: int
 
 
+def in_texels(uvs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """UV coordinates [..., 2] as texels [..., 2] float64, x right, y down; size (H, W)."""
+    height, width = size
+    return np.asarray(uvs, dtype=np.float64) * [width, -height] + [0, height]
+
+
 def rasterize_atlas(uvs: np.ndarray, size: int | tuple[int, int]) -> TexelMap:
     """Which triangle covers each texel center of an atlas. uvs [T, 3, 2]; size in texels, one number or (H, W)."""
     height, width = (size, size) if isinstance(size, int) else size
-    corners = np.asarray(uvs, dtype=np.float64) * [width, height]
-    corners[..., 1] = height - corners[..., 1]
-    triangle, row, column = covered_texels(corners)
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    triangle, row, column = triangle[inside], row[inside], column[inside]
-    flat = row * width + column
-    ids = np.full(height * width, -1, dtype=np.int32)
-    ids[flat] = triangle
-    weights = np.zeros((height * width, 2), dtype=np.float32)
-    a, b, c = corners[triangle, 0], corners[triangle, 1], corners[triangle, 2]
-    px, py = column + 0.5 - c[:, 0], row + 0.5 - c[:, 1]
-    ax, ay, bx, by = a[:, 0] - c[:, 0], a[:, 1] - c[:, 1], b[:, 0] - c[:, 0], b[:, 1] - c[:, 1]
-    area = ax * by - ay * bx
-    area = np.where(area == 0, 1.0, area)
-    weights[flat, 0] = np.clip((px * by - py * bx) / area, 0.0, 1.0)
-    weights[flat, 1] = np.clip((ax * py - ay * px) / area, 0.0, 1.0)
-    covered = int(np.count_nonzero(ids >= 0))
-    return TexelMap(ids.reshape(height, width), weights.reshape(height, width, 2), len(flat) - covered)
+    ids = torch.full((height, width), -1, dtype=torch.int32)
+    weights = torch.zeros((height, width, 2))
+    overlaps = torch.zeros(1, dtype=torch.int32)
+    if len(uvs):
+        corners = torch.from_numpy(in_texels(uvs, (height, width)))
+        # One launch on one core: the count of overlaps is no atomic one.
+        bridge.launch(
+            _paint,
+            len(corners),
+            [bridge.as_array(corners, wp.vec2d), bridge.as_array(ids, wp.int32)],
+            [bridge.as_array(weights, wp.vec2), bridge.as_array(overlaps, wp.int32)],
+        )
+    return TexelMap(ids.numpy(), weights.numpy(), int(overlaps))
+
+
+@wp.kernel
+def _find_collisions(
+    corners: wp.array2d(dtype=wp.vec2d),
+    base: wp.array(dtype=wp.int64),
+    wide: wp.array(dtype=wp.int32),
+    owner: wp.array(dtype=wp.int32),
+    pairs: wp.array(dtype=wp.vec2i),
+    found: wp.array(dtype=wp.int32),
+) -> None:
+    t = wp.tid()
+    last = wp.int32(-1)
+    rows = row_range(corners, t)
+    for i in range(rows[0], rows[1]):
+        columns = column_range(corners, t, i)
+        for j in range(columns[0], columns[1]):
+            cell = base[t] + wp.int64(i) * wp.int64(wide[t]) + wp.int64(j)
+            other = owner[cell]
+            if other >= 0 and other != last:
+                last = other
+                if found[0] < pairs.shape[0]:
+                    pairs[found[0]] = wp.vec2i(other, t)
+                found[0] = found[0] + 1
+            owner[cell] = t
+
+
+def collisions(corners: np.ndarray, base: np.ndarray, wide: np.ndarray, texels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of triangles [P], [P] that cover the same texel, the earlier ones first.
+
+    corners [T, 3, 2] in texels, within a raster of the triangle's own that begins at texel number `base` [T] of all
+    `texels` and has `wide` [T] columns.
+    """
+    pairs = torch.zeros((len(corners) + 1024, 2), dtype=torch.int32)
+    found = torch.zeros(1, dtype=torch.int32)
+    owner = torch.full((texels,), -1, dtype=torch.int32)
+    arrays = [
+        torch.from_numpy(np.ascontiguousarray(x)) for x in (corners, base.astype(np.int64), wide.astype(np.int32))
+    ]
+    inputs = [bridge.as_array(x, y) for x, y in zip(arrays, (wp.vec2d, wp.int64, wp.int32), strict=True)]
+    outputs = [bridge.as_array(owner, wp.int32), bridge.as_array(pairs, wp.vec2i), bridge.as_array(found, wp.int32)]
+    if len(corners):
+        bridge.launch(_find_collisions, len(corners), inputs, outputs)
+    one, two = pairs[: min(int(found), len(pairs))].numpy().T.astype(np.int64)
+    return one, two
 
 
 def gutter_source(covered: np.ndarray, steps: float | None = None) -> np.ndarray:

@@ -3,51 +3,64 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from .mesh import face_areas, face_normals, triangle_neighbors, unique_edges
+from . import untangle
+from .half_edges import HalfEdges
+from .mesh import face_areas
 
 FOLD_DEGREES = 150.0  # between the normals of two triangles that share an edge
 SLIVER = 1e-2  # of the mean area
+NEEDLE = 1e-2  # height of a triangle by its longest edge
+STUBBORN = 8  # rounds after which what is left is smoothed, for better or worse
 
 
 def find_faults(vertices: Tensor, triangles: Tensor) -> Tensor:
     """Which triangles [T] bool are folded over a neighbor, or are slivers."""
-    normals = torch.nn.functional.normalize(face_normals(vertices, triangles), dim=-1)
-    neighbors = triangle_neighbors(triangles).long()  # [T, 3]
-    across = normals[neighbors.clamp(min=0)]  # [T, 3, 3]
-    cosines = (normals[:, None] * across).sum(-1).masked_fill(neighbors < 0, 1.0)
     areas = face_areas(vertices, triangles)
-    return (cosines < math.cos(math.radians(FOLD_DEGREES))).any(1) | (areas < SLIVER * areas.mean())
+    mesh = HalfEdges.of(vertices, triangles)
+    return untangle.find_faults(mesh, FOLD_DEGREES, SLIVER * float(areas.mean()), NEEDLE).to(vertices.device)
 
 
 @torch.no_grad()
-def unfold(vertices: Tensor, triangles: Tensor, rounds: int = 30) -> Tensor:
-    """Vertices [V, 3] with the corners of faulty triangles moved toward the mean of their neighbors.
+def unfold(vertices: Tensor, triangles: Tensor, rounds: int = 60) -> Tensor:
+    """Vertices [V, 3] of which those near faulty triangles are moved, until no fault is left or the rounds are over.
 
-    Only those corners move, half of the way in each round, until no fault is left or the rounds are over; topology
-    stays. Returns the round with the fewest faults: where the surface is thinner than its triangles, smoothing makes
-    new ones.
+    Topology stays, and so does all that is farther than a few triangles from a fault. Returns the round with the fewest
+    faults: where the surface is thinner than its triangles, there may be no place without any.
     """
     if not len(triangles):
         return vertices
-    a, b = unique_edges(triangles).vertices.unbind(1)
-    ends, others = torch.cat((a, b)), torch.cat((b, a))
-    degree = torch.zeros(len(vertices), 1, device=vertices.device)
-    degree.index_add_(0, ends, torch.ones(len(ends), 1, device=vertices.device))
-    best, fewest = vertices, len(triangles)
-    for _ in range(rounds):
-        faults = find_faults(vertices, triangles)
+    faces = triangles.long().cpu()
+    mesh = HalfEdges.of(vertices, faces)
+    mean_area = float(face_areas(mesh.points, faces).mean())
+    best, fewest = mesh.points.clone(), len(faces) + 1
+    for step in range(rounds):
+        faults = untangle.find_faults(mesh, FOLD_DEGREES, SLIVER * mean_area, NEEDLE)
         count = int(faults.sum())
         if count < fewest:
-            best, fewest = vertices, count
-        if count == 0:
+            best, fewest = mesh.points.clone(), count
+        if not count:
             break
-        corners = torch.unique(triangles[faults].long())
-        mean = torch.zeros_like(vertices).index_add_(0, ends, vertices[others]) / degree.clamp(min=1)
-        vertices = vertices.clone()
-        vertices[corners] = torch.lerp(vertices[corners], mean[corners], 0.5)
-    return best
+        corners = torch.unique(faces[faults])
+        if step % STUBBORN == STUBBORN - 1:
+            _smooth(mesh.points, faces, corners)
+        for _ in range(1 + step // STUBBORN):  # the longer it takes, the farther around
+            near = torch.zeros(len(mesh.points), dtype=torch.bool)
+            near[corners] = True
+            corners = torch.unique(faces[near[faces].any(1)])
+        untangle.search(mesh, corners, mean_area, step)
+    if torch.equal(best, vertices.cpu().float()):
+        return vertices
+    return best.to(vertices.device, vertices.dtype)
+
+
+def _smooth(points: Tensor, faces: Tensor, chosen: Tensor) -> None:
+    """Moves the chosen vertices half of the way to the mean of their triangles' corners, in place."""
+    near = torch.zeros(len(points), dtype=torch.bool)
+    near[chosen] = True
+    around = faces[near[faces].any(1)]
+    sums = torch.zeros(len(points), 3).index_add_(0, around.reshape(-1), points[around].sum(1).repeat_interleave(3, 0))
+    count = torch.bincount(around.reshape(-1), minlength=len(points))[chosen, None]
+    points[chosen] = torch.lerp(points[chosen], sums[chosen] / (3 * count), 0.5)

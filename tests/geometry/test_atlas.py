@@ -3,10 +3,15 @@ import numpy as np
 import pytest
 import trimesh
 from scipy.ndimage import distance_transform_edt, label
+from scipy.spatial import Delaunay
 
-from backend.geometry.atlas import Atlas, cell_layout, dilate, make_atlas, overlapping_pairs, project, rasterize_atlas
+from backend.geometry import packing
+from backend.geometry.atlas import Atlas, cell_layout, dilate, make_atlas, rasterize_atlas
 from backend.geometry.charts import describe, segment
-from backend.geometry.texels import covered_texels, gutter_source
+from backend.geometry.flattening import flat_areas, flatten, project
+from backend.geometry.overlaps import overlapping_pairs
+from backend.geometry.texels import collisions, gutter_source
+from tests.geometry.scan_reference import covered_texels, drop
 
 
 def bumpy(subdivisions: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +59,7 @@ def test_atlas_is_valid(name: str):
     assert atlas.method == "projected charts"
     assert distance_between_charts(atlas, 512) >= 3
     assert atlas.utilization > 0.3
-    u, v = atlas.uvs[:, 1] - atlas.uvs[:, 0], atlas.uvs[:, 2] - atlas.uvs[:, 0]
-    assert ((u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) > 0).mean() > 0.999  # not mirrored
+    assert (flat_areas(atlas.uvs.astype(np.float64)) > 0).all()  # not mirrored
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,15 @@ def test_charts_are_connected_and_their_corners_agree():
     two = surface.neighbors[one, corner]
     start = np.argmax(triangles[two] == triangles[one, corner][:, None], axis=1)
     assert np.array_equal(atlas.uvs[one, corner], atlas.uvs[two, start])
+
+
+def test_thin_sheets_leave_no_mirrored_triangle():
+    # Noise much larger than the triangles: no projection keeps them all upright.
+    vertices, triangles = bumpy(4, 0.06)
+    atlas = make_atlas(vertices, triangles, 1024)
+    check(atlas, len(triangles), 1024)
+    assert (flat_areas(atlas.uvs.astype(np.float64)) > 0).all()
+    assert atlas.method == "projected charts"
 
 
 def test_overlap_is_found_and_repaired():
@@ -124,16 +137,77 @@ def test_segment_gives_connected_charts_in_a_cone():
     assert (surface.normals * axes[charts]).sum(1).min() > np.cos(np.radians(85))
 
 
-def test_scan_conversion_partitions_a_triangulated_square():
+def triangulated_square() -> np.ndarray:
+    """Triangles [T, 3, 2] that fill a square of side 40."""
     random = np.random.default_rng(0)
     inner = random.random((300, 2)) * 40
     points = np.concatenate([inner, [[0, 0], [40, 0], [40, 40], [0, 40]], np.round(random.random((100, 2)) * 80) / 2])
-    from scipy.spatial import Delaunay
-
     points = np.unique(points, axis=0)
-    corners = points[Delaunay(points).simplices]
-    _, row, column = covered_texels(corners)
+    return points[Delaunay(points).simplices]
+
+
+def test_scan_conversion_partitions_a_triangulated_square():
+    corners = triangulated_square()
+    _, row, column = np.array(covered_texels(corners)).T
     assert np.array_equal(np.sort(row * 40 + column), np.arange(1600))
+    texels = rasterize_atlas(corners / 40 * [1, -1] + [0, 1], 40)
+    assert texels.overlaps == 0 and (texels.triangle_ids >= 0).all()
+
+
+def test_rasterization_equals_its_reference():
+    triangles = np.random.default_rng(0).random((60, 3, 2))
+    texels = rasterize_atlas(triangles, (48, 64))
+    expected = np.full((48, 64), -1)
+    covered = covered_texels(triangles * [64, -48] + [0, 48])
+    for triangle, row, column in covered:
+        expected[row, column] = triangle
+    assert np.array_equal(texels.triangle_ids, expected)
+    assert texels.overlaps == len(covered) - np.count_nonzero(expected >= 0)
+
+
+def test_collisions_equal_their_reference():
+    corners = np.random.default_rng(1).random((30, 3, 2)) * 20
+    raster = np.arange(30) % 2 * 400  # two rasters, of every other triangle
+    owner: dict[tuple[int, int, int], int] = {}
+    expected = set()
+    for triangle, row, column in covered_texels(corners):
+        cell = (int(raster[triangle]), row, column)
+        if cell in owner:
+            expected.add((owner[cell], triangle))
+        owner[cell] = triangle
+    one, two = collisions(corners, raster, np.full(30, 20), 800)
+    assert expected and set(zip(one.tolist(), two.tolist(), strict=True)) == expected
+
+
+def test_packing_equals_its_reference():
+    random = np.random.default_rng(0)
+    centers = np.arange(12)[:, None, None] * [100.0, 0.0]
+    shapes = (random.random((12, 3, 2)) * random.integers(4, 20, (12, 1, 1)) + centers).reshape(-1, 2)
+    charts = np.repeat(np.arange(12), 3)
+    edges = np.stack([np.arange(36), np.arange(36) // 3 * 3 + (np.arange(36) + 1) % 3], 1)
+    outline = packing.Outline(shapes, charts, edges, charts, 12)
+    low, high = packing.extents(shapes, charts, 12)
+    points, cell, margin, grid = shapes - low[charts], 0.5, 1.0, 72
+    turns, positions, height = packing.drop(outline, points, high - low, grid, cell, margin)
+    cells, spans, begins = packing.profiles(outline, points, high - low, cell, margin)
+    profiles = [
+        [[tuple(spans[begins[c, k] + j].tolist()) for j in range(cells[c, k])] for k in (0, 1)] for c in range(12)
+    ]
+    order = np.lexsort((-cells.min(1), -cells.max(1))).tolist()
+    placed = drop(profiles, [tuple(c) for c in cells.tolist()], order, grid)
+    assert height == max(p[2] + cells[c, 1 - p[0]] for c, p in enumerate(placed))
+    assert np.array_equal(turns, [p[0] for p in placed])
+    assert np.array_equal(positions, np.array([p[1:] for p in placed]) * cell)
+
+
+def test_flattening_turns_no_triangle_over():
+    vertices, triangles = bumpy(5, 0.02)
+    surface = describe(vertices, triangles)
+    charts = segment(surface)
+    before, after = project(surface, charts), flatten(surface, charts)
+    shares = [flat_areas(x.points[x.corners]) / surface.areas for x in (before, after)]
+    assert (shares[0] < 0.1).sum() > 50 and (shares[1] < 0.1).sum() <= 2
+    assert (shares[1] > 0.3).mean() > 0.999
 
 
 def test_rasterized_barycentrics_reproduce_uv():

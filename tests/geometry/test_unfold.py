@@ -7,6 +7,7 @@ import torch
 import trimesh
 
 from backend.geometry.unfold import find_faults, unfold
+from tests.geometry.scan_reference import fold_degrees
 
 
 def sphere() -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,3 +45,24 @@ def test_slivers_are_opened() -> None:
 
 def test_an_empty_mesh_passes() -> None:
     assert unfold(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int32)).shape == (0, 3)
+
+
+def test_much_noise_leaves_no_fold() -> None:
+    torch.manual_seed(0)
+    mesh = trimesh.creation.icosphere(subdivisions=4)
+    vertices, triangles = torch.tensor(mesh.vertices, dtype=torch.float32), torch.tensor(mesh.faces)
+    noisy = vertices + 0.02 * torch.randn_like(vertices)
+    assert fold_degrees(noisy.numpy(), triangles.numpy()) > 175
+    repaired = unfold(noisy, triangles)
+    assert not bool(find_faults(repaired, triangles).any())
+    assert fold_degrees(repaired.numpy(), triangles.numpy()) <= 150.1
+    assert float((repaired != noisy).any(1).float().mean()) < 0.5
+
+
+def test_a_sheet_thinner_than_its_triangles_is_opened_at_its_rim() -> None:
+    vertices, triangles = sphere()
+    vertices = vertices * torch.tensor([1.0, 1.0, 1e-4])
+    assert fold_degrees(vertices.numpy(), triangles.numpy()) > 175
+    opened = unfold(vertices, triangles)
+    assert fold_degrees(opened.numpy(), triangles.numpy()) <= 150.1
+    assert float((opened - vertices).norm(dim=1).max()) < 0.2
