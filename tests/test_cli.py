@@ -67,7 +67,6 @@ def test_wrong_usage_is_one_line(arguments: list[str]) -> None:
 
 def test_what_this_version_lacks_is_said() -> None:
     assert_one_line(run("solve", "photos", "--out", "capture"), "does not solve cameras yet")
-    assert_one_line(run("benchmark"), "no benchmark yet")
 
 
 def test_wrong_captures_leave_nothing_behind(tmp_path: Path) -> None:
@@ -255,11 +254,18 @@ def test_a_failed_import_repairs_the_environment_once(
 
 
 def test_settings_from_the_command_line() -> None:
-    options = SimpleNamespace(
-        rasterizer="warp", seed=0, max_size=None, holdout=None, sets=["texture-size=512", "light=sh", "bounce=false"]
-    )
+    options = SimpleNamespace(rasterizer="warp", seed=0, max_size=None, holdout=None)
+    options.sets = ["texture-size=512", "light=sh", "bounce=false", "transport-size=16"]
+    options.without = ["shadows"]
     found = reconstruct.overrides(options)  # type: ignore[arg-type]
-    assert found == {"rasterizer": "warp", "seed": 0, "texture_size": 512, "light": "sh", "bounce": False}
+    assert found == {
+        "rasterizer": "warp",
+        "seed": 0,
+        "texture_size": 512,
+        "light": "sh",
+        "bounce": False,
+        "transport_size": 0,  # what is turned off stays off
+    }
 
 
 def test_evaluate_finds_the_result_and_the_holdout_of_its_job(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override any setting (repeatable)", dest="sets"
     )
     parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="SWITCH[,SWITCH...]",
+        help="turn parts of the method off, as backend/optimization/switches.py names them",
+    )
+    parser.add_argument(
         "--stop-with-parent", action="store_true", help="stop when standard input closes (default: outlive the parent)"
     )
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names, key -> value."""
+    from ..optimization.switches import settings_without, switch_names
+
     found: dict[str, Any] = {}
     for key in ("rasterizer", "seed", "max_size", "holdout"):
         if getattr(options, key) is not None:
             found[key] = getattr(options, key)
-    for pair in options.sets:
+    # What is turned off stays off, whatever the settings say.
+    return found | named_settings(options.sets) | settings_without(switch_names(options.without))
+
+
+def named_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """The settings of `--set KEY=VALUE`. Raises UserError for what is no such pair."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
             raise UserError("not a setting", where="--set", expected="KEY=VALUE", found=pair)

@@ -24,7 +24,7 @@ from ..capture.model import Camera, Capture, View
 from ..errors import UserError
 from . import metrics
 from .asset import Asset, FloatArray
-from .ground_truth import Passes, Relighting, find_relightings, read_mesh, read_passes
+from .ground_truth import Passes, Relighting, find_light, find_relightings, read_mesh, read_passes
 from .result import read_result
 from .textures import linear_from_srgb, quantize, read_exr, srgb_from_linear
 
@@ -68,7 +68,7 @@ def evaluate(
 
     Images are compared whole, sRGB-encoded, on white. "flat_color_psnr" is what the true masks filled with the one best
     color would reach. Where the capture carries the truth, shape, materials and relighting are measured too.
-    `max_views` takes every n-th view; `hdris` holds the lights of the capture's relight_* folders;
+    `max_views` takes every n-th view; `hdris` holds the capture's own light and those of its relight_* folders;
     `comparisons` is a folder for pictures photograph | render | difference; `progress(done, all)` is called per view.
 
     Returns what JSON can hold; a value that cannot be had is None, with the reason under "notes".
@@ -121,6 +121,10 @@ def evaluate(
     mesh = read_mesh(capture.root)
     if mesh is not None:
         found |= metrics.chamfer(asset.vertices, asset.triangles, *mesh)
+    light, missing = find_light(capture.root, hdris)
+    notes += missing
+    if light is not None:
+        found["environment_error"] = metrics.environment_error(asset.environment, read_exr(light))
     relightings, missing = find_relightings(capture.root, views, hdris)
     notes += missing
     if relightings:

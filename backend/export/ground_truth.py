@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,19 @@ def find_relightings(root: Path, views: Sequence[View], hdris: Path | None) -> t
         if photos:
             found.append(Relighting(name, environment, photos))
     return found, notes
+
+
+def find_light(root: Path, hdris: Path | None) -> tuple[Path | None, list[str]]:
+    """The true light of a capture, the "hdri" of its meta.json, in `hdris` (by default ../hdri beside it), and notes.
+
+    Its "strength" scales that light by a factor that an error with a free scale need not know.
+    """
+    try:
+        name = json.loads((root / "meta.json").read_text(encoding="utf-8"))["hdri"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, []
+    path = (root.parent / "hdri" if hdris is None else hdris) / str(name)
+    return (path, []) if path.is_file() else (None, [f"environment_error: not measured, no {path}"])
 
 
 def read_mesh(root: Path) -> tuple[FloatArray, IntArray] | None:

@@ -20,6 +20,9 @@ Array = npt.NDArray[np.floating]
 SMALLEST_ERROR = 1e-10
 """Mean squared error taken as zero: the PSNR of equal images is 100 dB."""
 
+ENVIRONMENT_ROWS = 16
+"""Of the lat-long image to which lights are averaged before they are compared; twice as many columns."""
+
 
 def psnr(image: Array, truth: Array) -> float:
     """Peak signal-to-noise ratio in dB of arrays of one shape, values 0..1."""
@@ -160,6 +163,52 @@ def material_errors(
     if (np.asarray(true_metallic) > 0.5).any():
         found["metallic_iou"] = silhouette_iou(metallic, true_metallic)
     return found
+
+
+def environment_error(environment: Array, truth: Array) -> float:
+    """Relative error of a light [H, W, 3] (linear, lat-long) that may have any size, as its true one may.
+
+    Both are averaged to 16 × 32 texels, so that small lights may be blurred, but not lie elsewhere. Per channel it is
+    the mean of |a x − y| over the sphere in units of the mean of y, with the factor a, unknown between base color and
+    light, that makes it smallest: 1 is no better than black. Mean of the channels.
+    """
+    x, y = _shrink_latlong(environment), _shrink_latlong(truth)
+    weights = np.repeat(_sine_steps(ENVIRONMENT_ROWS), x.shape[1])
+    errors = []
+    for ours, true in zip(x.reshape(-1, 3).T, y.reshape(-1, 3).T):
+        total = float((weights * true).sum())
+        if total > 0:
+            scale = _weighted_median(true / np.maximum(ours, 1e-9), weights * ours)
+            errors.append(float((weights * np.abs(scale * ours - true)).sum()) / total)
+    return float(np.mean(errors)) if errors else 0.0
+
+
+def _shrink_latlong(image: Array) -> Array:
+    """The mean over the solid angle of each of 16 × 32 texels."""
+    height, width = image.shape[:2]
+    rows = _overlaps(np.cumsum(_sine_steps(ENVIRONMENT_ROWS)), np.cumsum(_sine_steps(height)))
+    columns = _overlaps(np.linspace(0, 1, 2 * ENVIRONMENT_ROWS + 1)[1:], np.linspace(0, 1, width + 1)[1:])
+    return np.einsum("ih,jw,hwc->ijc", rows, columns, np.asarray(image, np.float64), optimize=True)
+
+
+def _sine_steps(rows: int) -> Array:
+    """[rows]: share of the sphere in each row of a lat-long image."""
+    return -np.diff(np.cos(np.pi * np.arange(rows + 1) / rows)) / 2
+
+
+def _overlaps(ends: Array, other_ends: Array) -> Array:
+    """[N, M]: share of each of N intervals, laid end to end from 0, that lies in each of M others; rows sum to 1."""
+    starts, other_starts = np.append(0, ends[:-1]), np.append(0, other_ends[:-1])
+    shared = np.minimum(ends[:, None], other_ends) - np.maximum(starts[:, None], other_starts)
+    shared = np.maximum(shared, 0)
+    return shared / shared.sum(axis=1, keepdims=True)
+
+
+def _weighted_median(values: Array, weights: Array) -> float:
+    """The value that halves the weights: where the weighted sum of absolute differences is least."""
+    order = np.argsort(values)
+    cumulated = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(cumulated, cumulated[-1] / 2)])
 
 
 def root_mean_square(values: Array, truth: Array) -> float:

@@ -196,6 +196,21 @@ def test_truth_is_measured(tmp_path: Path, result: Path):
     assert "relight" not in elsewhere
 
 
+def test_the_light_is_compared_where_it_is_known(tmp_path: Path, result: Path):
+    capture = make_capture(tmp_path / "capture")
+    add_truth(capture.root)
+    assert "environment_error" not in evaluate(result, capture, make_renderer=make())
+    (capture.root / "meta.json").write_text(json.dumps({"hdri": "dim.exr", "strength": 0.6}))
+    assert evaluate(result, capture, make_renderer=make())["environment_error"] == pytest.approx(0, abs=1e-6)
+    write_exr(tmp_path / "hdri" / "dim.exr", np.roll(compass(), 3, axis=1))
+    assert evaluate(result, capture, make_renderer=make())["environment_error"] > 0.05
+    (capture.root / "meta.json").write_text(json.dumps({"hdri": "gone.exr"}))
+    found = evaluate(result, capture, make_renderer=make())
+    assert "environment_error" not in found and any("gone.exr" in note for note in found["notes"])
+    (capture.root / "meta.json").write_text("[]")
+    assert "environment_error" not in evaluate(result, capture, make_renderer=make())
+
+
 def test_alignment_takes_a_factor_out(tmp_path: Path, result: Path):
     capture = make_capture(tmp_path / "capture")
     add_truth(capture.root)

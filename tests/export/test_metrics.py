@@ -93,3 +93,27 @@ def test_base_color_is_known_up_to_a_factor():
     assert found["roughness_rmse"] == pytest.approx(0.1) and found["metallic_rmse"] == pytest.approx(0.1)
     assert found["metallic_iou"] == 1
     assert "metallic_iou" not in metrics.material_errors(scaled, truth, ones, ones, 0 * ones, 0 * ones)
+
+
+def test_environment_error_knows_no_scale_and_no_size():
+    random = np.random.default_rng(0)
+    coarse = random.random((16, 32, 3)) ** 4
+    fine = coarse.repeat(8, axis=0).repeat(8, axis=1)
+    assert metrics.environment_error(fine * [0.5, 3, 1], coarse) < 0.01  # sizes differ, the picture does not
+    assert metrics.environment_error(fine, fine) == pytest.approx(0, abs=1e-12)
+    assert metrics.environment_error(np.zeros((8, 16, 3)), fine) == pytest.approx(1)
+    assert metrics.environment_error(fine, fine * 0) == 0
+    # Sizes that do not divide: an even light stays even.
+    assert metrics.environment_error(np.full((21, 45, 3), 0.7), np.ones((37, 50, 3))) == pytest.approx(0, abs=1e-12)
+
+
+def test_environment_error_of_a_light_half_missing():
+    y = np.ones((64, 128, 3))
+    y[:32] = 3  # the upper half of the sphere
+    even = np.ones((32, 64, 3))
+    # The factor 1 to 3 that fits best leaves one half off by 2 where the mean is 2.
+    assert metrics.environment_error(even, y) == pytest.approx(0.5)
+    # A texel at the pole covers less of the sphere than one at the horizon.
+    pole, horizon = y * 0 + 1, y * 0 + 1
+    pole[:8], horizon[28:36] = 2, 2
+    assert metrics.environment_error(even, pole) < metrics.environment_error(even, horizon) / 3
