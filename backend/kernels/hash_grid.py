@@ -252,6 +252,9 @@ def _kernels(features: int) -> tuple[Any, Any]:
         thread = wp.tid()
         i = thread // points
         point = thread - i * points
+        g = grad[point * total_levels + i]
+        if wp.dot(g, g) == 0.0:
+            return  # unused places of padded lists would all queue for one entry
         position = positions[point]
         px = wp.clamp(position[0], 0.0, 1.0)
         py = wp.clamp(position[1], 0.0, 1.0)
@@ -264,7 +267,6 @@ def _kernels(features: int) -> tuple[Any, Any]:
         wx = px * float(n) - float(x)
         wy = py * float(n) - float(y)
         wz = pz * float(n) - float(z)
-        g = grad[point * total_levels + i]
         slope = wp.vec3(0.0, 0.0, 0.0)
         for corner in range(8):
             cx = corner & 1
