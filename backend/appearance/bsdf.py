@@ -31,7 +31,7 @@ class PrefilteredLight(Protocol):
 
 
 @functools.cache
-def _lookup_table(device: torch.device) -> Tensor:
+def lookup_table(device: torch.device) -> Tensor:
     """[1, 9, R, M] float32: A, B, K = (1 − E)/E, E_avg, S with multiple scattering, and for metal and dielectric
     t and t, effective roughness twice."""
     tables = bsdf_tables()
@@ -48,7 +48,7 @@ def _lookup_table(device: torch.device) -> Tensor:
 def _look_up(mu: Tensor, roughness: Tensor) -> Tensor:
     """Channels [9, P, 1] at μ, r [P, 1]; differentiable."""
     grid = torch.cat((2.0 * mu.sqrt() - 1.0, 2.0 * roughness - 1.0), -1)[None, None]  # [1, 1, P, 2]
-    table = _lookup_table(mu.device)
+    table = lookup_table(mu.device)
     return F.grid_sample(table, grid, padding_mode="border", align_corners=True)[0, :, 0, :, None]
 
 

@@ -21,21 +21,28 @@ class LocalLight:
         environment: the distant light.
         transport: visibility of the mesh.
         fragments: the pixels.
-        share: [P, 3], share of the unshadowed irradiance that arrives.
-        glow: [P, 3], mean radiance of the occluded directions.
+        arriving: [P, 6], share of the unshadowed irradiance that arrives, and mean radiance of the occluded directions.
     """
 
     environment: Prefiltered
     transport: Transport
     fragments: Fragments
-    share: Tensor
-    glow: Tensor
+    arriving: Tensor
 
     @staticmethod
     def at(fragments: Fragments, transport: Transport, environment: Prefiltered, arriving: Tensor) -> LocalLight:
         """Light at `fragments` from what arrives [V, 6] at the vertices, as `Transport.light_vertices` has it."""
-        pixels = fragments.interpolate(arriving)
-        return LocalLight(environment, transport, fragments, pixels[:, :3], pixels[:, 3:])
+        return LocalLight(environment, transport, fragments, fragments.interpolate(arriving))
+
+    @property
+    def share(self) -> Tensor:
+        """[P, 3], share of the unshadowed irradiance that arrives."""
+        return self.arriving[:, :3]
+
+    @property
+    def glow(self) -> Tensor:
+        """[P, 3], mean radiance of the occluded directions."""
+        return self.arriving[:, 3:]
 
     def irradiance(self, normals: Tensor) -> Tensor:
         """Irradiance [P, 3] for `normals` [P, 3] near those of the mesh."""

@@ -66,9 +66,16 @@ class MaterialField(nn.Module):
             last.bias.copy_(torch.tensor([-0.5, -0.5, -0.5, 0.2, -2.0]))
 
     def raw(self, positions: Tensor) -> Tensor:
-        """Unbounded material values [P, 5] at world `positions` [P, 3]; no gradient flows to the positions."""
-        unit = (positions.detach() - self.origin) / self.extent
+        """Unbounded material values [P, 5] at world `positions` [P, 3].
+
+        Gradients flow to the positions too: color that is off draws the surface to where the field has the right one.
+        """
+        unit = (positions - self.origin) / self.extent
         return self.mlp(hash_encode(unit, self.table, self.config))
+
+    def values(self, positions: Tensor) -> Tensor:
+        """Material inputs [P, 5] at world `positions` [P, 3]: base color, roughness, metallic."""
+        return torch.cat(self(positions), dim=-1)
 
     def forward(self, positions: Tensor) -> Material:
         """Material at world `positions` [P, 3]."""

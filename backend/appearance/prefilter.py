@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.linear_maps import SparseMap, dense_product
@@ -53,7 +52,7 @@ class Operator:
     dense: Tensor | None = None  # [6·T·T, 6·S·S]
     sparse: SparseMap | None = None
     coarser: "Operator | None" = None  # the cap, on half the resolution
-    stencil: tuple[Tensor, Tensor] | None = None  # bilinear reading of the coarser result, [6·T·T, 4] twice
+    stencil: SparseMap | None = None  # bilinear reading of the coarser result
 
     def __call__(self, pyramid: dict[int, Tensor]) -> Tensor:
         """Filter downsampled base cubes, by resolution -> [6·T·T, C], differentiable."""
@@ -65,7 +64,7 @@ class Operator:
         result = self.sparse(texels)
         rest = self.coarser(pyramid)
         if self.stencil is not None:
-            rest = F.embedding_bag(self.stencil[0], rest, mode="sum", per_sample_weights=self.stencil[1])
+            rest = self.stencil(rest)
         return result + rest
 
 
@@ -97,7 +96,9 @@ def build_operator(lobe: Lobe, source: int, target: int, device: torch.device) -
     stencil = None
     if target > half:
         index, weights = bilinear_stencil(cube_directions(target), half)
-        stencil = (index.to(device), weights.to(device))
+        rows = torch.arange(len(index))[:, None].expand_as(index)
+        rows, columns, values = (part.reshape(-1).to(device) for part in (rows, index, weights))
+        stencil = SparseMap(rows, columns, values, (len(index), 6 * half * half))
     rows, columns = matrix.indices().to(device)
     sparse = SparseMap(rows, columns, matrix.values().to(device), (matrix.shape[0], matrix.shape[1]))
     return Operator(source, target, None, sparse, coarser, stencil)

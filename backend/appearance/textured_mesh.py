@@ -101,11 +101,18 @@ class SurfacePoints:
         return functional.normalize(self.tangents * x + self.bitangents * y + self.normals * z, dim=-1)
 
 
-def sample(textures: Tensor, points: SurfacePoints) -> tuple[Material, Tensor]:
-    """Material and tangent-space normal xy [P, 2] from `textures` [H, W, 7], with mip levels; differentiable."""
+def sample_values(textures: Tensor, points: SurfacePoints) -> tuple[Tensor, Tensor]:
+    """Material inputs [P, 5] and tangent-space normal xy [P, 2] from `textures` [H, W, 7], with mip levels;
+    differentiable."""
     lod = torch.log2((points.texels_per_pixel * max(textures.shape[:2])).clamp(min=1e-6)).clamp(min=0)
     values = points.primitives.sample_texture(textures, points.uv, lod)
-    return Material(values[:, :3], values[:, 3:4], values[:, 4:5]), values[:, 5:]
+    return values[:, :5], values[:, 5:]
+
+
+def sample(textures: Tensor, points: SurfacePoints) -> tuple[Material, Tensor]:
+    """As `sample_values`, by the names of the inputs."""
+    values, normal_xy = sample_values(textures, points)
+    return Material(values[:, :3], values[:, 3:4], values[:, 4:5]), normal_xy
 
 
 def shade(textures: Tensor, points: SurfacePoints, light: PrefilteredLight) -> tuple[Tensor, Material, Tensor]:

@@ -49,11 +49,6 @@ class Grid:
         return self.positions(torch.arange(x * y * z, device=device))
 
 
-def edge_of(axis: int, bit_b: int, bit_c: int) -> int:
-    """Number 0..11 of the cell edge along `axis` at the given bits of the two following axes."""
-    return axis * 4 + bit_b + 2 * bit_c
-
-
 @dataclass(frozen=True)
 class Band:
     """Cells near the surface. Local vertex numbers index `vertices`; local cell numbers index `corners`.
@@ -65,6 +60,7 @@ class Band:
         edges: [E, 2] int64 local vertices, low end first.
         edge_axis: [E] int64.
         edge_cells: [E, 4] int64 local cells around the edge, counter-clockwise seen from its high end.
+        counts: [3] int64, vertices, cells and edges in use, the first of each; None where all are.
 
     Edges on the rim of the band, which miss one of their four cells, are left out.
     """
@@ -75,6 +71,36 @@ class Band:
     edges: Tensor
     edge_axis: Tensor
     edge_cells: Tensor
+    counts: Tensor | None = None
+
+    def padded(self, room: float) -> Band:
+        """A copy with space for `room` times as much: tensors that can stay while the band moves."""
+        sizes = [int(room * len(rows)) for rows in (self.vertices, self.corners, self.edges)]
+        vertices, cells, edges = sizes
+        copy = Band(
+            self.vertices.new_zeros(vertices),
+            self.positions.new_zeros(vertices, 3),
+            self.corners.new_zeros(cells, 8),
+            self.edges.new_zeros(edges, 2),
+            self.edge_axis.new_zeros(edges),
+            self.edge_cells.new_zeros(edges, 4),
+            self.vertices.new_zeros(3),
+        )
+        assert copy.take(self)
+        return copy
+
+    def take(self, other: Band) -> bool:
+        """Hold what `other` holds, in the tensors of this padded band; False, and no change, if they are too small."""
+        assert self.counts is not None
+        sizes = len(other.vertices), len(other.corners), len(other.edges)
+        if any(size > len(rows) for size, rows in zip(sizes, (self.vertices, self.corners, self.edges), strict=True)):
+            return False
+        for name in ("vertices", "positions", "corners", "edges", "edge_axis", "edge_cells"):
+            rows = getattr(other, name)
+            getattr(self, name)[: len(rows)] = rows
+        self.vertices[sizes[0] :] = 0  # a corner of the grid, always outside: harmless to write to
+        self.counts.copy_(torch.tensor(sizes))
+        return True
 
     @staticmethod
     def around_surface(sdf: Tensor, grid: Grid, dilation: int = 1) -> Band:

@@ -10,70 +10,11 @@ construction with learned weights in place of the mean.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
-from .band import Band, edge_of
-
-
-def _cell_edges() -> list[tuple[int, int]]:
-    """Corner pairs of the 12 cell edges, in the numbering of `edge_of`, low end first."""
-    edges = []
-    for axis in range(3):
-        b, c = (axis + 1) % 3, (axis + 2) % 3
-        for bit_c in (0, 1):
-            for bit_b in (0, 1):
-                low = (bit_b << b) | (bit_c << c)
-                edges.append((low, low | (1 << axis)))
-    return edges
-
-
-def _sheets(inside: list[bool], edges: list[tuple[int, int]]) -> list[int]:
-    """Sheet number of each edge (−1 where not crossed) for one sign configuration.
-
-    Crossings that share a face belong to one sheet. On a face with four crossings the inside corners are kept apart,
-    a rule that both cells of the face decide alike.
-    """
-    crossed = [inside[a] != inside[b] for a, b in edges]
-    parent = list(range(12))
-
-    def root(e: int) -> int:
-        while parent[e] != e:
-            e = parent[e]
-        return e
-
-    for axis in range(3):
-        for side in (0, 1):
-            face = [e for e, (a, b) in enumerate(edges) if (a >> axis & 1) == side == (b >> axis & 1) and crossed[e]]
-            if len(face) == 2:
-                parent[root(face[0])] = root(face[1])
-            elif len(face) == 4:
-                for corner in range(8):
-                    pair = [e for e in face if corner in edges[e]]
-                    if inside[corner] and len(pair) == 2:
-                        parent[root(pair[0])] = root(pair[1])
-    roots = sorted({root(e) for e in range(12) if crossed[e]})
-    return [roots.index(root(e)) if crossed[e] else -1 for e in range(12)]
-
-
-@cache
-def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sheet of each edge [256, 12], sheets of each configuration [256], corner pairs [12, 2], edge numbers [3, 4]."""
-    edges = _cell_edges()
-    sheet_rows = [_sheets([bool(code >> k & 1) for k in range(8)], edges) for code in range(256)]
-    sheet_of_edge = torch.tensor(sheet_rows, device=device)
-    # The edge as each of the four cells of Band.edge_cells sees it: cell offsets (−,−), (0,−), (0,0), (−,0) in (b, c).
-    seen_as = [
-        [edge_of(axis, 1, 1), edge_of(axis, 0, 1), edge_of(axis, 0, 0), edge_of(axis, 1, 0)] for axis in range(3)
-    ]
-    return (
-        sheet_of_edge,
-        sheet_of_edge.amax(dim=1) + 1,
-        torch.tensor(edges, device=device),
-        torch.tensor(seen_as, device=device),
-    )
+from ..kernels.cell_tables import cell_tables
+from .band import Band
 
 
 def extract(values: Tensor, band: Band) -> tuple[Tensor, Tensor]:
@@ -87,7 +28,10 @@ def extract(values: Tensor, band: Band) -> tuple[Tensor, Tensor]:
         Vertices [V, 3] float32, world, differentiable with respect to `values`, and triangles [T, 3] int32,
         counter-clockwise seen from outside. Both are empty where nothing crosses zero.
     """
-    sheet_of_edge, sheet_count, cell_edges, seen_as = _tables(values.device)
+    tables = cell_tables(values.device)
+    sheet_of_edge, sheet_count, cell_edges, seen_as = (
+        table.long() for table in (tables.sheet_of_edge, tables.sheet_count, tables.edges, tables.seen_as)
+    )
     inside = values.detach() < 0
     bit_values = 1 << torch.arange(8, device=values.device)
     codes = (inside[band.corners] * bit_values).sum(dim=1)  # [C]

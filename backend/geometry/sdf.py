@@ -20,6 +20,7 @@ class SignedDistanceField(nn.Module):
     dense: Tensor  # [X, Y, Z] float32, the last known value everywhere, world units
     hull: Tensor  # [X, Y, Z] float32, the start, world units
     rim: Tensor  # [X, Y, Z] bool, the outermost layer, which stays outside the object
+    origin: Tensor  # [3] float32, world position of the grid's first vertex
 
     def __init__(self, hull: Tensor, grid: Grid, config: HashGridConfig, width: int = 32) -> None:
         super().__init__()
@@ -32,8 +33,9 @@ class SignedDistanceField(nn.Module):
             for end in (0, -1):
                 rim.select(axis, end).fill_(True)
         hull[rim] = hull[rim].clamp(min=grid.cell_size / 2)
-        self.register_buffer("hull", hull, persistent=False)  # made again from the masks
+        self.register_buffer("hull", hull)
         self.register_buffer("rim", rim, persistent=False)
+        self.register_buffer("origin", torch.tensor(grid.origin, device=device), persistent=False)
         self.register_buffer("dense", hull.clone())
         self.table = nn.Parameter(make_table(config, device, None))
         self.mlp = nn.Sequential(
@@ -61,7 +63,7 @@ class SignedDistanceField(nn.Module):
     def forward(self) -> Tensor:
         """Signed distances [M] float32, world units, at `band.vertices`; the dense grid is updated with them."""
         band = self.band
-        unit = (band.positions - torch.tensor(self.grid.origin, device=band.positions.device)) / self.grid.extent
+        unit = (band.positions - self.origin) / self.grid.extent
         features = hash_encode(unit, self.table, self.config, active_levels=self.active_levels)  # [M, L·F]
         residual = self.mlp(features)[:, 0] * self.grid.cell_size
         values = self.hull.reshape(-1)[band.vertices] + residual
@@ -70,25 +72,34 @@ class SignedDistanceField(nn.Module):
         return values
 
 
-def eikonal_loss(values: Tensor, band: Band, cell_size: float, start: int = 0, stride: int = 1) -> Tensor:
+def eikonal_loss(values: Tensor, band: Band, cell_size: float, some: Tensor | None = None) -> Tensor:
     """Mean squared deviation of |∇f| from 1 over the band's cells (Gropp et al. 2020), by differences along the edges.
 
-    Only every `stride`-th cell from `start` on counts: another start in each step does as well as all cells at once.
+    Only the cells with the numbers `some` count: a random part in each step does as well as all cells at once.
     """
-    corner = values[band.corners[start::stride]]  # [C, 8]
-    x = (corner[:, 1::2] - corner[:, 0::2]).mean(1)
-    y = (corner[:, [2, 3, 6, 7]] - corner[:, [0, 1, 4, 5]]).mean(1)
-    z = (corner[:, 4:] - corner[:, :4]).mean(1)
-    gradient = torch.stack((x, y, z), dim=-1) / cell_size  # [C, 3]
+    corners = band.corners if some is None else band.corners[some]
+    corner = _at(values, corners).view(-1, 2, 2, 2)  # [C, z, y, x]
+    differences = [(corner.select(axis, 1) - corner.select(axis, 0)).mean((1, 2)) for axis in (3, 2, 1)]
+    gradient = torch.stack(differences, dim=-1) / cell_size  # [C, 3]
     norm = (gradient.square().sum(-1) + 1e-8).sqrt()
-    return (norm - 1).square().mean()
+    deviation = (norm - 1).square()
+    if band.counts is None:
+        return deviation.mean()
+    used = (torch.arange(len(corners), device=values.device) if some is None else some) < band.counts[1]
+    return (deviation * used).sum() / used.sum().clamp(min=1)
 
 
 def sign_change_loss(values: Tensor, band: Band, cell_size: float) -> Tensor:
     """Cross-entropy between the ends of the edges that change sign (Munkberg et al. 2022, eq. 2): no stray sheets."""
-    a, b = values[band.edges].unbind(1)
+    a, b = (_at(values, band.edges) / cell_size).unbind(1)
     crossing = (a.detach() < 0) != (b.detach() < 0)
-    a, b = a[crossing] / cell_size, b[crossing] / cell_size
+    if band.counts is not None:
+        crossing = crossing & (torch.arange(len(crossing), device=values.device) < band.counts[2])
     entropy = nn.functional.binary_cross_entropy_with_logits
-    total = entropy(a, (b > 0).float(), reduction="sum") + entropy(b, (a > 0).float(), reduction="sum")
-    return total / max(1, len(a))  # a vanished surface has no crossings, and no mean
+    total = entropy(a, (b > 0).float(), reduction="none") + entropy(b, (a > 0).float(), reduction="none")
+    return (total * crossing).sum() / crossing.sum().clamp(min=1)  # a vanished surface has no crossings, and no mean
+
+
+def _at(values: Tensor, indices: Tensor) -> Tensor:
+    """`values` [M] at `indices` of any shape; its gradient adds up without sorting, as that of indexing would."""
+    return values.index_select(0, indices.reshape(-1)).view(indices.shape)

@@ -33,6 +33,13 @@ def image_loss(rendered: Tensor, photo: Tensor, background: Tensor, valid: Tenso
     return (error * valid).mean() if valid is not None else error.mean()
 
 
+@torch.no_grad()
+def squared_error(rendered: Tensor, photo: Tensor) -> Tensor:
+    """Mean squared error over white, a scalar, of images [B, H, W, 4] as `image_loss` has them."""
+    white = torch.ones_like(photo[..., :3])
+    return (composite(rendered.detach(), white).clamp(0, 1) - composite(photo, white)).square().mean()
+
+
 def huber(x: Tensor, knee: float) -> Tensor:
     """|x| with a parabola of the same slope below `knee`."""
     magnitude = x.abs()

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..export.result import write_result
 from ..export.summary import summarize
 from ..geometry.atlas import Atlas, make_atlas
+from ..geometry.band import Grid
 from ..geometry.isosurface import extract
 from ..geometry.mesh import clean, vertex_normals
 from ..geometry.remesh import remesh
@@ -28,16 +29,19 @@ from ..geometry.unfold import unfold
 from ..job import Job
 from ..kernels.primitives import check_rasterizer
 from .bake import bake, make_asset
+from .carve_stage import run_carve_stage
 from .checkpoint import Checkpoint
 from .preview import Previews
 from .progress import StageProgress
 from .resume import Keeper, check_same_job, fingerprint, restore_shape, restore_surface
 from .scene import Scene
 from .settings import Settings
-from .shape_stage import ShapeState, run_shape_stage
+from .shape_stage import ShapeState, run_shape_stage, visual_hull
 from .surface_stage import SurfaceState, run_surface_stage
 from .texture_stage import TextureState, run_texture_stage
 from .timer import Timer
+from .unseen import flatten_unseen
+from .views import TrainingViews
 
 ATLAS_PADDING = 4.0  # texels between charts
 ENVIRONMENT_HEIGHT = 256  # rows of environment.exr
@@ -159,17 +163,27 @@ def _load_scene(capture: Capture, settings: Settings, device: torch.device, job:
 
 def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
     """The shape stage, from its start or from where it was stopped."""
-    with run.timer.part("hull"):
-        if checkpoint is None:
-            state, first = ShapeState.start(run.scene, run.settings), 0
-        else:
-            state, first = restore_shape(checkpoint, run.scene, run.settings), checkpoint.step
-    run.tell("prepare", 1.0)
+    if checkpoint is None:
+        state, first = ShapeState.start(run.scene, run.settings, _solid(run)), 0
+    else:
+        state, first = restore_shape(checkpoint, run.scene, run.settings), checkpoint.step
     with run.timer.part("shape"):
         progress = run.progress("shape", first, keep=lambda step: run.keeper.shape(state, step))
         run_shape_stage(state, run.scene, run.settings, progress)
     run.keeper.shape(state, progress.steps_done)
     return state
+
+
+def _solid(run: _Run) -> Tensor:
+    """Where the shape stage begins: the visual hull, carved."""
+    grid = Grid.around(run.scene.bounds, run.settings.grid_cells)
+    with run.timer.part("hull"):
+        hull = visual_hull(run.scene, grid)
+    run.tell("prepare", 1.0)
+    if not run.settings.carve_steps:
+        return hull
+    with run.timer.part("carve"):
+        return run_carve_stage(run.scene, grid, hull, run.settings, run.progress("carve"))
 
 
 def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
@@ -187,6 +201,8 @@ def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
                 found="an empty mesh",
                 remedy="Check the masks and poses with: inspect CAPTURE.",
             )
+        views = TrainingViews(run.scene.photos, run.settings.shape_size, run.scene.near, run.scene.device)
+        vertices = flatten_unseen(vertices, triangles, views)
         vertices, triangles = remesh(
             vertices,
             triangles,

@@ -52,8 +52,12 @@ class Previews:
             vertices: [V, 3] float32, world.
             triangles: [T, 3] int32.
         """
-        if not self._seconds or not len(triangles) or not (now or time.monotonic() >= self._due):
+        if not self._seconds or not (now or time.monotonic() >= self._due):
             return
+        triangles = triangles[triangles[:, 0] != triangles[:, 1]]  # unused places of a mesh with a capacity
+        if not len(triangles):
+            return
+        vertices = vertices[: int(triangles.max()) + 1]
         color = linear_to_srgb(material(vertices).base_color)
         path = self._folder / NAME.format(self._next)
         try:

@@ -98,7 +98,12 @@ class StageProgress:
         with torch.no_grad():
             white = torch.ones(3, device=photo.device)
             error = (composite(rendered.detach(), white).clamp(0, 1) - composite(photo, white)).square().mean()
-            self._squared_error = error if self._squared_error is None else self._squared_error.lerp(error, 0.05)
+            self.observe_error(error)
+
+    def observe_error(self, squared: Tensor) -> None:
+        """Take note of the squared errors of some rays, of any shape, for the running PSNR."""
+        error = squared.mean()
+        self._squared_error = error if self._squared_error is None else self._squared_error.lerp(error, 0.05)
 
     def show(self, vertices: Tensor, triangles: Tensor, material: MaterialField) -> None:
         """Let the artist see the mesh of this step, now and then; arguments as `Previews.show` has them."""

@@ -21,6 +21,8 @@ LIMITS: dict[str, tuple[int, int]] = {
     "seed": (0, 2**62),
     "holdout": (0, 2**31 - 1),
     "max_size": (0, 2**31 - 1),
+    "carve_cells": (16, 512),
+    "carve_steps": (0, 2**31 - 1),
     "shape_steps": (0, 2**31 - 1),
     "surface_steps": (0, 2**31 - 1),
     "texture_steps": (0, 2**31 - 1),
@@ -47,8 +49,10 @@ class Settings:
         max_size: photographs are reduced to this many pixels on their longer side; 0 keeps them.
         batch: photographs per step.
         grid_cells: cells of the field along the longest side of the object.
-        shape_steps, surface_steps, texture_steps: length of the three stages.
-        shape_size, surface_size, texture_stage_size: longer side of the photographs in the stages, pixels.
+        carve_cells: voxels of the radiance field along the longest side of the object.
+        carve_rays: rays in a step of the carve stage.
+        carve_steps, shape_steps, surface_steps, texture_steps: length of the four stages.
+        carve_size, shape_size, surface_size, texture_stage_size: longer side of the photographs in the stages, pixels.
         vertex_rate: longest step of a vertex, in edge lengths.
         texture_rate: learning rate of the texels.
         texture_inertia: weight that holds texels to the values of the field they were baked from.
@@ -72,6 +76,10 @@ class Settings:
     holdout: int = 0
     max_size: int = 0
     batch: int = 1
+    carve_cells: int = 64
+    carve_rays: int = 4096
+    carve_steps: int = 200
+    carve_size: int = 200
     grid_cells: int = 80
     shape_steps: int = 420
     surface_steps: int = 150
@@ -166,6 +174,10 @@ PRESETS: dict[str, Settings] = {
     "standard": Settings(
         preset="standard",
         batch=4,
+        carve_cells=128,
+        carve_rays=1 << 15,
+        carve_steps=800,
+        carve_size=512,
         grid_cells=160,
         shape_steps=1200,
         surface_steps=1200,
@@ -186,6 +198,10 @@ PRESETS: dict[str, Settings] = {
     "high": Settings(
         preset="high",
         batch=8,
+        carve_cells=160,
+        carve_rays=1 << 16,
+        carve_steps=1200,
+        carve_size=800,
         grid_cells=256,
         shape_steps=2500,
         surface_steps=2500,

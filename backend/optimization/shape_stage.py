@@ -7,32 +7,33 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ..appearance.bsdf import split_sum
-from ..appearance.color import linear_to_srgb
 from ..appearance.environment import EnvironmentLight
 from ..appearance.fragments import Fragments
-from ..appearance.material import MaterialField, decode_material
+from ..appearance.material import MaterialField
+from ..appearance.shading import shade
 from ..geometry.band import Grid
-from ..geometry.isosurface import extract
-from ..geometry.mesh import vertex_normals
+from ..geometry.isosurface_series import IsosurfaceSeries
 from ..geometry.sdf import SignedDistanceField, eikonal_loss, sign_change_loss
-from ..kernels.antialias import build_neighbors
 from ..kernels.hash_grid import HashGridConfig
-from ..kernels.primitives import RASTERIZERS, WARP, Primitives
-from .losses import image_loss
+from ..kernels.primitives import RASTERIZERS
+from ..kernels.vertex_normals import vertex_normals
+from .losses import image_loss, squared_error
+from .material_prior import MaterialPrior
 from .progress import StageProgress
+from .rates import Decay, adam
 from .scene import Scene
 from .settings import Settings
 from .stage_light import StageLight
-from .views import Batch, TrainingViews, ViewOrder
+from .step_graph import StepGraph
+from .views import Draws, TrainingViews, masked_capacity
 
 SDF_LEVELS = 7  # of the hash grids
 MATERIAL_LEVELS = 9
 FIRST_LEVELS = 2  # of the distance field, open from the first step
 UNLOCK = 2.5  # the others are open after 1 / UNLOCK of the steps
 RATES = {"sdf table": 1e-2, "sdf mlp": 2e-3, "material table": 1e-2, "material mlp": 4e-3, "light": 3e-2}
-EIKONAL_STRIDE = 4  # one in so many cells is regularised in a step
 BAND_STEPS = 6  # the surface moves by less than a cell in so many steps
 
 
@@ -45,11 +46,16 @@ class ShapeState:
     light: EnvironmentLight
 
     @staticmethod
-    def start(scene: Scene, settings: Settings) -> ShapeState:
-        """The visual hull, gray and half rough, under a gray sky."""
+    def start(scene: Scene, settings: Settings, solid: Tensor | None = None) -> ShapeState:
+        """A solid, or the visual hull where none is given, gray and half rough, under a gray sky.
+
+        Args:
+            solid: signed distance on `Grid.around(scene.bounds, settings.grid_cells)`, world units.
+        """
         device = scene.device
         grid = Grid.around(scene.bounds, settings.grid_cells)
-        hull = scene.silhouettes.signed_distance(grid.all_positions(device)).view(grid.shape)
+        if solid is None:
+            solid = visual_hull(scene, grid)
         reach = 4 * grid.cell_size
         sdf_levels = HashGridConfig(
             levels=SDF_LEVELS,
@@ -58,8 +64,13 @@ class ShapeState:
             base_resolution=12,
             finest_resolution=settings.grid_cells,
         )
-        sdf = SignedDistanceField(hull.clamp(-reach, reach), grid, sdf_levels)
+        sdf = SignedDistanceField(solid.clamp(-reach, reach), grid, sdf_levels)
         return ShapeState(sdf, *start_appearance(grid, settings, device))
+
+
+def visual_hull(scene: Scene, grid: Grid) -> Tensor:
+    """Signed distance [X, Y, Z] of the visual hull on `grid`, world units."""
+    return scene.silhouettes.signed_distance(grid.all_positions(scene.device)).view(grid.shape)
 
 
 def start_appearance(grid: Grid, settings: Settings, device: torch.device) -> tuple[MaterialField, EnvironmentLight]:
@@ -81,87 +92,66 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
     Raises:
         Stopped: the user stopped the job.
     """
-    views = TrainingViews(scene.photos, settings.shape_size, scene.near, scene.device)
-    generator = torch.Generator().manual_seed(settings.seed)
-    order = ViewOrder(len(views), settings.batch, generator)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": [state.sdf.table], "lr": RATES["sdf table"]},
-            {"params": state.sdf.mlp.parameters(), "lr": RATES["sdf mlp"]},
-            {"params": [state.material.table], "lr": RATES["material table"]},
-            {"params": state.material.mlp.parameters(), "lr": RATES["material mlp"]},
-            {"params": state.light.parameters(), "lr": RATES["light"] * settings.light_interval},
-        ],
-        betas=(0.9, 0.99),
-        eps=1e-15,
-        fused=True,
-    )
+    device, sdf, steps = scene.device, state.sdf, settings.shape_steps
+    primitives = RASTERIZERS[settings.rasterizer]
+    recorded = device.type == "cuda" and settings.rasterizer == "warp"
+    views = TrainingViews(scene.photos, settings.shape_size, scene.near, device)
+    draws = Draws(len(views), settings.batch, steps, settings.seed, device)
     light = StageLight(state.light, settings.light_interval)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
-    for step in progress.steps(settings.shape_steps):
-        t = step / settings.shape_steps
-        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = rate * min(1.0, (step + 1 - progress.first) / 20) * 0.1 ** max(0.0, 2 * t - 1)
-        state.sdf.active_levels = min(SDF_LEVELS, FIRST_LEVELS + int(t * UNLOCK * SDF_LEVELS))
-        if step % BAND_STEPS == 0:
-            state.sdf.update_band()
-        batch = views.batch(order.next())
-        background = torch.rand(len(batch.photo), 1, 1, 3, generator=generator).to(scene.device)
-        values = state.sdf()
-        vertices, triangles = extract(values, state.sdf.band)
+    optimizer = adam(
+        [
+            ([sdf.table], RATES["sdf table"]),
+            (sdf.mlp.parameters(), RATES["sdf mlp"]),
+            ([state.material.table], RATES["material table"]),
+            (state.material.mlp.parameters(), RATES["material mlp"]),
+            (state.light.parameters(), RATES["light"] * light.interval),
+        ],
+        device,
+    )
+    decay = Decay(optimizer)
+    cell = sdf.grid.cell_size
+    prior = MaterialPrior(state.material, settings.material_smoothness, settings.metallic_prior, reach=cell)
+    surface = IsosurfaceSeries(sdf, recorded)
+    capacity = masked_capacity(views, settings.batch) if recorded else None
+    sign_weight, error = torch.zeros((), device=device), torch.zeros((), device=device)
+
+    def learn() -> None:
+        values = sdf()
+        vertices, triangles, neighbors = surface.extract(values)
+        batch = views.batch(draws.indices)
+        fragments = Fragments.of(
+            vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution, primitives, capacity
+        )
         light_learns = light.update(step)
-        rendered, roughness, metallic = render(
-            state, light, vertices, triangles, batch, views.resolution, generator, RASTERIZERS[settings.rasterizer]
-        )
-        loss = image_loss(rendered, batch.photo, background, batch.valid)
-        cell = state.sdf.grid.cell_size
-        loss = loss + settings.eikonal * eikonal_loss(
-            values, state.sdf.band, cell, step % EIKONAL_STRIDE, EIKONAL_STRIDE
-        )
-        weight = settings.sign_change * max(0.05, 1 - 4 * t)
-        loss = loss + weight * sign_change_loss(values, state.sdf.band, cell)
-        loss = loss + settings.material_smoothness * roughness + settings.metallic_prior * metallic
+        rows = fragments.interpolate(torch.cat((vertices, vertex_normals(vertices, triangles)), dim=1))
+        positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
+        material = state.material.values(positions)
+        view = fragments.directions_to_camera(positions)
+        encoded = shade(material, normal, view, light.at(fragments), encoded=True)
+        rendered = fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), neighbors)
+        loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
+        loss = loss + settings.eikonal * eikonal_loss(values, sdf.band, cell, draws.some(len(sdf.band.corners)))
+        loss = loss + sign_weight * sign_change_loss(values, sdf.band, cell)
+        loss = loss + prior(fragments, positions, material, draws)
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        progress.observe(rendered, batch.photo)
-        progress.show(vertices, triangles, state.material)
+        error.copy_(squared_error(rendered, batch.photo))
 
-
-def render(
-    state: ShapeState,
-    light: StageLight,
-    vertices: Tensor,
-    triangles: Tensor,
-    batch: Batch,
-    resolution: tuple[int, int],
-    generator: torch.Generator,
-    primitives: Primitives = WARP,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Premultiplied, sRGB-encoded images [B, H, W, 4] of the mesh, how rough the material field is, mean metallic."""
-    normals = vertex_normals(vertices, triangles)
-    fragments = Fragments.of(vertices, triangles, batch.clip_transforms, batch.camera_centers, resolution, primitives)
-    interpolated = fragments.interpolate(torch.cat((vertices, normals), dim=1))
-    positions = interpolated[:, :3]
-    normal = torch.nn.functional.normalize(interpolated[:, 3:], dim=-1)
-    raw = state.material.raw(positions)
-    material = decode_material(raw)
-    color = split_sum(
-        material.base_color,
-        material.roughness,
-        material.metallic,
-        normal,
-        fragments.directions_to_camera(positions),
-        light.at(fragments),
-    )
-    encoded = linear_to_srgb(color.clamp(0, 1))
-    image = fragments.antialiased(
-        torch.cat((encoded, torch.ones_like(encoded[:, :1])), dim=-1), build_neighbors(triangles)
-    )
-    # A quarter of the pixels, drawn anew in each step, regularises as well as all of them.
-    some = positions[int(torch.randint(4, (1,), generator=generator)) :: 4]
-    offset = torch.randn(some.shape, generator=generator).to(some) * state.sdf.grid.cell_size
-    smoothness = (state.material.raw(some + offset) - state.material.raw(some)).abs().mean()
-    return image, smoothness, material.metallic.mean()
+    graph = StepGraph(learn, device, recorded)
+    for step in progress.steps(steps):
+        t = step / steps
+        decay.to(min(1.0, (step + 1 - progress.first) / 20) * 0.1 ** max(0.0, 2 * t - 1))
+        sign_weight.fill_(settings.sign_change * max(0.05, 1 - 4 * t))
+        draws.load(step)
+        levels = min(SDF_LEVELS, FIRST_LEVELS + int(t * UNLOCK * SDF_LEVELS))
+        if levels != sdf.active_levels:
+            sdf.active_levels = levels
+            graph.renew()
+        if step % BAND_STEPS == 0 and surface.follow():
+            graph.renew()
+        graph.run()
+        progress.observe_error(error)
+        progress.show(surface.vertices, surface.triangles, state.material)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..appearance.bsdf import PrefilteredLight
 from ..appearance.environment import EnvironmentLight, Prefiltered
 from ..appearance.fragments import Fragments
 from ..appearance.local_light import LocalLight
@@ -17,12 +16,12 @@ class StageLight:
     """Filters `light` and carries it to the vertices every `interval` steps; between them it is a constant.
 
     Filtering costs the same for one pixel as for a million, which on a CPU is a good part of a step. Only the steps
-    that filter give the light a gradient.
+    that filter give the light a gradient. On a GPU all steps are one recording, and each filters.
     """
 
     def __init__(self, light: EnvironmentLight, interval: int) -> None:
         self._light = light
-        self._interval = interval
+        self.interval = 1 if light.log_radiance.is_cuda else interval
         self._transport: Transport | None = None
         self._base_color: Tensor | None = None
         self._filtered: Prefiltered | None = None
@@ -35,7 +34,7 @@ class StageLight:
 
     def update(self, step: int) -> bool:
         """Prepare for `step`; returns whether the light has a gradient in it."""
-        learns = step % self._interval == 0
+        learns = step % self.interval == 0
         if learns or self._filtered is None:
             self._filter()
         elif self._filtered.packed.texels.requires_grad:
@@ -49,7 +48,7 @@ class StageLight:
         if self._transport is not None and self._base_color is not None:
             self._arriving = self._transport.light_vertices(self._filtered, base, self._base_color)
 
-    def at(self, fragments: Fragments) -> PrefilteredLight:
+    def at(self, fragments: Fragments) -> Prefiltered | LocalLight:
         """The light at `fragments`."""
         assert self._filtered is not None, "update comes first"
         if self._transport is None or self._arriving is None:

@@ -9,26 +9,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..appearance.bsdf import PrefilteredLight, split_sum
-from ..appearance.color import linear_to_srgb
 from ..appearance.environment import EnvironmentLight
 from ..appearance.fragments import Fragments
-from ..appearance.material import MaterialField, decode_material
+from ..appearance.material import MaterialField
+from ..appearance.shading import shade
 from ..appearance.transport import Transport
-from ..geometry.mesh import unique_edges, vertex_normals
+from ..geometry.mesh import unique_edges
 from ..kernels.antialias import build_neighbors
 from ..kernels.primitives import RASTERIZERS
+from ..kernels.vertex_normals import vertex_normals
 from .large_steps import LargeSteps
-from .losses import image_loss
+from .losses import image_loss, squared_error
+from .material_prior import MaterialPrior
 from .progress import StageProgress
+from .rates import Decay, adam, rate_of
 from .scene import Scene
 from .settings import Settings
 from .stage_light import StageLight
+from .step_graph import StepGraph
 from .uniform_adam import UniformAdam
-from .views import TrainingViews, ViewOrder
+from .views import Draws, TrainingViews, covered_capacity
 
 TRACES = 3  # times that shadows are traced anew while the surface moves
 LARGE_STEPS_STRENGTH = 10.0
+FIELD_RATE, MLP_RATE, LIGHT_RATE = 6e-3, 2e-3, 1e-2
 
 
 @dataclass
@@ -47,96 +51,77 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
     Raises:
         Stopped: the user stopped the job.
     """
-    views = TrainingViews(scene.photos, settings.surface_size, scene.near, scene.device)
-    generator = torch.Generator().manual_seed(settings.seed + 1)
-    order = ViewOrder(len(views), settings.batch, generator)
-    system = LargeSteps(state.vertices, state.triangles, LARGE_STEPS_STRENGTH)
-    parameters = system.to_parameters(state.vertices).requires_grad_()
-    neighbors = build_neighbors(state.triangles)
-    edge = float(mean_edge(state.vertices, state.triangles))
-    shape_optimizer = UniformAdam([parameters], lr=settings.vertex_rate * edge)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": [state.material.table], "lr": 6e-3},
-            {"params": state.material.mlp.parameters(), "lr": 2e-3},
-            {"params": state.light.parameters(), "lr": 1e-2 * settings.light_interval},
-        ],
-        betas=(0.9, 0.99),
-        eps=1e-15,
-        fused=True,
-    )
-    rates = [group["lr"] for group in optimizer.param_groups]
-    stage_light = StageLight(state.light, settings.light_interval)
+    device, triangles = scene.device, state.triangles
+    primitives = RASTERIZERS[settings.rasterizer]
+    views = TrainingViews(scene.photos, settings.surface_size, scene.near, device)
     steps = settings.surface_steps
-    for step in progress.steps(steps):
-        decay = 0.1 ** (step / steps)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * decay
-        shape_optimizer.param_groups[0]["lr"] = settings.vertex_rate * edge * decay
+    draws = Draws(len(views), settings.batch, steps, settings.seed + 1, device)
+    system = LargeSteps(state.vertices, triangles, LARGE_STEPS_STRENGTH)
+    parameters = system.to_parameters(state.vertices).requires_grad_()
+    neighbors = build_neighbors(triangles)
+    edge = float(mean_edge(state.vertices, triangles))
+    shape_optimizer = UniformAdam([parameters], lr=rate_of(settings.vertex_rate * edge, device))
+    light = StageLight(state.light, settings.light_interval)
+    optimizer = adam(
+        [
+            ([state.material.table], FIELD_RATE),
+            (state.material.mlp.parameters(), MLP_RATE),
+            (state.light.parameters(), LIGHT_RATE * light.interval),
+        ],
+        device,
+    )
+    decay = Decay(optimizer, shape_optimizer)
+    prior = MaterialPrior(state.material, settings.material_smoothness, settings.metallic_prior, reach=edge)
+    capacity = covered_capacity(state.vertices, triangles, views, settings.batch)
+    error = torch.zeros((), device=device)
+
+    def learn() -> None:
         vertices = system.to_vertices(parameters)
         state.vertices = vertices.detach()  # for whoever keeps the state of a stage that is cut short
-        normals = vertex_normals(vertices, state.triangles)
-        if settings.transport_size and (step == progress.first or step % -(-steps // TRACES) == 0):
-            transport = Transport.trace(vertices, normals, state.triangles, settings.transport_size, settings.bounce)
-            with torch.no_grad():
-                stage_light.cast_shadows(transport, state.material(vertices).base_color)
-        batch = views.batch(order.next())
-        background = torch.rand(len(batch.photo), 1, 1, 3, generator=generator).to(scene.device)
+        normals = vertex_normals(vertices, triangles)
+        batch = views.batch(draws.indices)
         fragments = Fragments.of(
-            vertices,
-            state.triangles,
-            batch.clip_transforms,
-            batch.camera_centers,
-            views.resolution,
-            RASTERIZERS[settings.rasterizer],
+            vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution, primitives, capacity
         )
-        light_learns = stage_light.update(step)
-        rendered, positions, raw = shade(
-            state.material, fragments, vertices, normals, stage_light.at(fragments), neighbors
-        )
-        loss = image_loss(rendered, batch.photo, background, batch.valid)
-        # A quarter of the pixels, drawn anew in each step, regularises as well as all of them.
-        some = positions[int(torch.randint(4, (1,), generator=generator)) :: 4]
-        offset = torch.randn(some.shape, generator=generator).to(some) * edge
-        roughening = (state.material.raw(some + offset) - state.material.raw(some)).abs().mean()
-        loss = loss + settings.material_smoothness * roughening
-        loss = loss + settings.metallic_prior * decode_material(raw).metallic.mean()
+        light_learns = light.update(step)
+        rows = fragments.interpolate(torch.cat((vertices, normals), dim=1))
+        positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
+        material = state.material.values(positions)
+        view = fragments.directions_to_camera(positions)
+        encoded = shade(material, normal, view, light.at(fragments), encoded=True)
+        rendered = fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), neighbors)
+        loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
+        loss = loss + prior(fragments, positions, material, draws)
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
-        loss = loss + settings.smoothness * bending(normals, state.triangles, neighbors)
+        loss = loss + settings.smoothness * bending(normals, triangles)
         optimizer.zero_grad(set_to_none=True)
         parameters.grad = None
         loss.backward()
         optimizer.step()
         shape_optimizer.step()
-        progress.observe(rendered, batch.photo)
-        progress.show(vertices, state.triangles, state.material)
+        error.copy_(squared_error(rendered, batch.photo))
+
+    graph = StepGraph(learn, device, recorded=settings.rasterizer == "warp")
+    for step in progress.steps(steps):
+        decay.to(0.1 ** (step / steps))
+        draws.load(step)
+        if settings.transport_size and (step == progress.first or step % -(-steps // TRACES) == 0):
+            normals = vertex_normals(state.vertices, triangles)
+            transport = Transport.trace(state.vertices, normals, triangles, settings.transport_size, settings.bounce)
+            with torch.no_grad():
+                light.cast_shadows(transport, state.material(state.vertices).base_color)
+            graph.renew()
+        graph.run()
+        progress.observe_error(error)
+        progress.show(state.vertices, triangles, state.material)
     with torch.no_grad():
         state.vertices = system.to_vertices(parameters).detach().clone()
 
 
-def shade(
-    material_field: MaterialField,
-    fragments: Fragments,
-    vertices: Tensor,
-    normals: Tensor,
-    light: PrefilteredLight,
-    neighbors: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Premultiplied sRGB-encoded images [B, H, W, 4], positions [P, 3] and raw material values [P, 5]."""
-    interpolated = fragments.interpolate(torch.cat((vertices, normals), dim=1))
-    positions = interpolated[:, :3]
-    normal = functional.normalize(interpolated[:, 3:], dim=-1)
-    raw = material_field.raw(positions)
-    color = split_sum(*decode_material(raw), normal, fragments.directions_to_camera(positions), light)
-    encoded = linear_to_srgb(color.clamp(0, 1))
-    image = fragments.antialiased(torch.cat((encoded, torch.ones_like(encoded[:, :1])), dim=-1), neighbors)
-    return image, positions, raw
-
-
-def bending(normals: Tensor, triangles: Tensor, neighbors: Tensor) -> Tensor:
+def bending(normals: Tensor, triangles: Tensor) -> Tensor:
     """Mean of 1 − n·n over the edges of the mesh, for unit vertex `normals` [V, 3]."""
-    corners = normals[triangles.long()]  # [T, 3, 3]
+    corners = normals.index_select(0, triangles.reshape(-1).long()).view(-1, 3, 3)  # [T, 3, 3]
     return (1 - (corners * corners.roll(-1, 1)).sum(-1)).mean()
 
 

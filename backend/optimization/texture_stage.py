@@ -7,24 +7,28 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ..appearance.color import linear_to_srgb
 from ..appearance.environment import EnvironmentLight
 from ..appearance.fragments import Fragments
 from ..appearance.material import MIN_ROUGHNESS
-from ..appearance.textured_mesh import CHANNELS, SurfacePoints, TexturedMesh, shade
+from ..appearance.shading import shade
+from ..appearance.textured_mesh import CHANNELS, SurfacePoints, TexturedMesh, sample_values
 from ..appearance.transport import Transport
 from ..kernels.primitives import RASTERIZERS, Primitives
-from .losses import image_loss
+from .losses import image_loss, squared_error
 from .progress import StageProgress
+from .rates import Decay, adam
 from .scene import Scene
 from .settings import Settings
 from .stage_light import StageLight
-from .views import Batch, TrainingViews, ViewOrder
+from .step_graph import StepGraph
+from .views import Batch, Draws, TrainingViews, covered_capacity
 
 MAX_TILT = 0.5  # of the normal map's x and y: what is steeper belongs to the mesh
 CACHE_BYTES = 1 << 30  # of frames kept, where the device is the CPU
 BYTES_PER_PIXEL = 200  # of a frame, about
+LIGHT_RATE = 5e-3
 
 
 @dataclass
@@ -45,15 +49,15 @@ class TextureState:
 class Frames:
     """What the cameras see of a mesh that does not move; kept from one time to the next where memory allows."""
 
-    def __init__(
-        self, mesh: TexturedMesh, views: TrainingViews, batch: int, device: torch.device, primitives: Primitives
-    ) -> None:
+    def __init__(self, mesh: TexturedMesh, views: TrainingViews, batch: int, primitives: Primitives) -> None:
         self._mesh = mesh
         self._views = views
         self._primitives = primitives
+        self._capacity = covered_capacity(mesh.vertices, mesh.triangles, views, batch)
         pixels = len(views) * views.resolution[0] * views.resolution[1]
         # A GPU rasterises faster than it could fetch; batches of several views never repeat.
-        self._keeps = device.type == "cpu" and batch == 1 and pixels * BYTES_PER_PIXEL < CACHE_BYTES
+        cpu = mesh.vertices.device.type == "cpu"
+        self._keeps = cpu and batch == 1 and pixels * BYTES_PER_PIXEL < CACHE_BYTES
         self._kept: dict[int, tuple[Fragments, SurfacePoints]] = {}
 
     @torch.no_grad()
@@ -69,6 +73,7 @@ class Frames:
             batch.camera_centers,
             self._views.resolution,
             self._primitives,
+            self._capacity,
         )
         frame = fragments, SurfacePoints.of(self._mesh, fragments)
         if self._keeps:
@@ -83,41 +88,35 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
         Stopped: the user stopped the job.
     """
     assert state.textures.shape[-1] == CHANNELS
-    views = TrainingViews(scene.photos, settings.texture_stage_size, scene.near, scene.device)
-    generator = torch.Generator().manual_seed(settings.seed + 2)
-    order = ViewOrder(len(views), settings.batch, generator)
+    device, mesh = scene.device, state.mesh
+    views = TrainingViews(scene.photos, settings.texture_stage_size, scene.near, device)
+    draws = Draws(len(views), settings.batch, settings.texture_steps, settings.seed + 2, device)
     start = state.textures
     textures = start.clone().requires_grad_()
-    low = torch.tensor([0.0, 0.0, 0.0, MIN_ROUGHNESS, 0.0, -MAX_TILT, -MAX_TILT], device=scene.device)
-    high = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, MAX_TILT, MAX_TILT], device=scene.device)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": [textures], "lr": settings.texture_rate},
-            {"params": state.light.parameters(), "lr": 5e-3 * settings.light_interval},
-        ],
-        betas=(0.9, 0.99),
-        fused=True,
+    low = torch.tensor([0.0, 0.0, 0.0, MIN_ROUGHNESS, 0.0, -MAX_TILT, -MAX_TILT], device=device)
+    high = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, MAX_TILT, MAX_TILT], device=device)
+    light = StageLight(state.light, settings.light_interval)
+    optimizer = adam(
+        [([textures], settings.texture_rate), (state.light.parameters(), LIGHT_RATE * light.interval)], device
     )
-    rates = [group["lr"] for group in optimizer.param_groups]
-    mesh = state.mesh
-    stage_light = StageLight(state.light, settings.light_interval)
+    decay = Decay(optimizer)
     if settings.transport_size:
         transport = Transport.trace(
             mesh.vertices, mesh.normals, mesh.triangles, settings.transport_size, settings.bounce
         )
-        stage_light.cast_shadows(transport, state.vertex_color)
-    frames = Frames(mesh, views, settings.batch, scene.device, RASTERIZERS[settings.rasterizer])
-    for step in progress.steps(settings.texture_steps):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * 0.05 ** (step / settings.texture_steps)
-        batch = views.batch(order.next())
-        background = torch.rand(len(batch.photo), 1, 1, 3, generator=generator).to(scene.device)
+        light.cast_shadows(transport, state.vertex_color)
+    frames = Frames(mesh, views, settings.batch, RASTERIZERS[settings.rasterizer])
+    error = torch.zeros((), device=device)
+
+    def learn() -> None:
+        batch = views.batch(draws.indices)
         fragments, points = frames.of(batch)
-        light_learns = stage_light.update(step)
-        radiance, _, _ = shade(textures, points, stage_light.at(fragments))
-        encoded = linear_to_srgb(radiance.clamp(0, 1))
-        rendered = fragments.antialiased(torch.cat((encoded, torch.ones_like(encoded[:, :1])), -1), mesh.neighbors)
-        loss = image_loss(rendered, batch.photo, background, batch.valid)
+        light_learns = light.update(step)
+        material, normal_xy = sample_values(textures, points)
+        normals = points.perturbed(normal_xy)
+        encoded = shade(material, normals, points.view, light.at(fragments), encoded=True)
+        rendered = fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), mesh.neighbors)
+        loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         # Held to the field's values, which were smooth over many views; only what the photographs insist on changes.
@@ -126,6 +125,13 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            torch.maximum(torch.minimum(textures, high), low, out=textures)
-        progress.observe(rendered, batch.photo)
+            textures.copy_(torch.maximum(torch.minimum(textures, high), low))
+        error.copy_(squared_error(rendered, batch.photo))
+
+    graph = StepGraph(learn, device, recorded=settings.rasterizer == "warp")
+    for step in progress.steps(settings.texture_steps):
+        decay.to(0.05 ** (step / settings.texture_steps))
+        draws.load(step)
+        graph.run()
+        progress.observe_error(error)
     state.textures = textures.detach()

@@ -9,11 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..kernels.uniform_step import uniform_step
+
 
 class UniformAdam(torch.optim.Optimizer):
-    """Steps of about `lr` for the entry with the largest gradient."""
+    """Steps of about `lr` for the entry with the largest gradient.
 
-    def __init__(self, params: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.99)) -> None:
+    Its state lives on the device of the parameters and nothing waits for it, so that a step can be recorded; a rate
+    that is a tensor [] float32 there can change between repetitions.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float | Tensor, betas: tuple[float, float] = (0.9, 0.99)) -> None:
         super().__init__(params, {"lr": lr, "betas": betas})
 
     @torch.no_grad()
@@ -21,18 +27,16 @@ class UniformAdam(torch.optim.Optimizer):
         """One step from the gradients present."""
         assert closure is None
         for group in self.param_groups:
-            beta1, beta2 = group["betas"]
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                state = self.state[parameter]
+                state, device = self.state[parameter], parameter.device
                 if not state:
-                    state["count"] = 0
-                    state["first"] = torch.zeros_like(parameter)
-                    state["second"] = torch.zeros((), device=parameter.device)
-                state["count"] += 1
-                state["first"].lerp_(parameter.grad, 1 - beta1)
-                state["second"].lerp_(parameter.grad.square().max(), 1 - beta2)
-                first = state["first"] / (1 - beta1 ** state["count"])
-                second = state["second"] / (1 - beta2 ** state["count"])
-                parameter -= group["lr"] * first / (second.sqrt() + 1e-20)
+                    state["count"] = torch.zeros((), device=device)  # a float, as whatever a loaded state holds
+                    state["first"] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+                    state["second"] = torch.zeros((), device=device)
+                rate = group["lr"]
+                if not isinstance(rate, Tensor):
+                    rate = torch.full((), rate, device=device)
+                means = state["first"], state["second"], state["count"]
+                uniform_step(parameter, parameter.grad, *means, rate, group["betas"])

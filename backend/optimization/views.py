@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..appearance.projection import world_to_clip
+from ..appearance.projection import transform_points, world_to_clip
 from ..capture.loader import Photos
+from ..kernels.rasterize import rasterize
+
+CAPACITY_MARGIN, MASK_MARGIN = 1.1, 1.3  # of the fixed lists of covered pixels
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class TrainingViews:
         )
         self.intrinsics = photos.intrinsics.to(device) * scale  # [N, 4]
         self.cam_to_world = photos.cam_to_world.to(device)  # [N, 4, 4]
+        self.clip_transforms = world_to_clip(self.cam_to_world, self.intrinsics, self.resolution, near)  # [N, 4, 4]
         self.images = torch.empty(len(photos.rgba), *self.resolution, 4, dtype=torch.float16, device=device)
         self.valid: Tensor | None = None
         if photos.valid is not None:
@@ -72,29 +76,74 @@ class TrainingViews:
         return len(self.images)
 
     def batch(self, indices: Tensor) -> Batch:
-        """The views with the given numbers [B]."""
-        cam_to_world = self.cam_to_world[indices]
+        """The views with the given numbers [B], on the device of the images."""
         return Batch(
             self.images[indices].float(),
             None if self.valid is None else self.valid[indices].float(),
-            world_to_clip(cam_to_world, self.intrinsics[indices], self.resolution, self.near),
-            cam_to_world[:, :3, 3],
+            self.clip_transforms[indices],
+            self.cam_to_world[indices, :3, 3],
             indices,
         )
 
 
-class ViewOrder:
-    """Endless draws of view numbers: every view once before any comes again."""
+@torch.no_grad()
+def covered_capacity(vertices: Tensor, triangles: Tensor, views: TrainingViews, batch: int) -> int | None:
+    """Room for the covered pixels of any `batch` views while the surface moves a little; None where none is needed.
 
-    def __init__(self, count: int, batch: int, generator: torch.Generator) -> None:
-        self._count = count
-        self._batch = min(batch, count)
-        self._generator = generator
-        self._queue: list[int] = []
+    The capacity of fixed lists on a GPU: see `Fragments`.
+    """
+    if vertices.device.type != "cuda":
+        return None
+    height, width = views.resolution
+    covered = []
+    for transform in views.clip_transforms.split(batch):
+        ids = rasterize(transform_points(vertices, transform).contiguous(), triangles, views.resolution)
+        covered.append((ids >= 0).sum((1, 2)))
+    most = int(torch.cat(covered).sort(descending=True).values[:batch].sum())
+    return min(int(CAPACITY_MARGIN * most) + 4096, batch * height * width)
 
-    def next(self) -> Tensor:
-        """Numbers [B] of the next views."""
-        if len(self._queue) < self._batch:
-            self._queue += torch.randperm(self._count, generator=self._generator).tolist()
-        taken, self._queue = self._queue[: self._batch], self._queue[self._batch :]
-        return torch.tensor(taken)
+
+def masked_capacity(views: TrainingViews, batch: int) -> int:
+    """Room for the pixels of any `batch` views that a surface near the masks covers."""
+    height, width = views.resolution
+    covered = torch.cat([(images[..., 3] > 0).sum((1, 2)) for images in views.images.split(8)])
+    most = int(covered.sort(descending=True).values[:batch].sum())
+    return min(int(MASK_MARGIN * most) + 4096, batch * height * width)
+
+
+def view_order(count: int, batch: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Numbers [steps, min(batch, count)] int64 of the views of each step: every view once before any comes again."""
+    batch = min(batch, count)
+    rounds = -(-steps * batch // count)
+    drawn = [torch.randperm(count, generator=generator) for _ in range(max(rounds, 1))]
+    return torch.cat(drawn)[: steps * batch].view(steps, batch)
+
+
+class Draws:
+    """What chance decides in the steps of a stage, drawn ahead; the step at hand reads it always from one place.
+
+    Attributes:
+        indices: [B] int64, views of the present step.
+        background: [B, 1, 1, 3] float32, what they are laid over.
+        phase: [] int64 in 0..3: which quarter of the pixels is regularised.
+    """
+
+    def __init__(self, views: int, batch: int, steps: int, seed: int, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._order = view_order(views, batch, steps, generator).to(device)
+        batch = min(batch, views)
+        self._backgrounds = torch.rand(steps, batch, 1, 1, 3, generator=generator).to(device)
+        self._phases = torch.randint(4, (steps,), generator=generator).to(device)
+        self.indices = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.background = torch.zeros(batch, 1, 1, 3, device=device)
+        self.phase = torch.zeros((), dtype=torch.int64, device=device)
+
+    def load(self, step: int) -> None:
+        """Turn to the draws of a step."""
+        self.indices.copy_(self._order[step])
+        self.background.copy_(self._backgrounds[step])
+        self.phase.copy_(self._phases[step])
+
+    def some(self, count: int) -> Tensor:
+        """Every fourth of `count` numbers, another quarter in each step: [count // 4] int64."""
+        return torch.arange(count // 4, device=self.phase.device) * 4 + self.phase

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.geometry.band import Band, Grid, edge_of
+from backend.geometry.band import Band, Grid
+from backend.kernels.cell_tables import edge_of
 
 
 def random_field(shape: tuple[int, int, int], seed: int) -> Tensor:

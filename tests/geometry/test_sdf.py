@@ -104,13 +104,32 @@ def test_eikonal_loss_is_the_squared_excess_of_the_gradient() -> None:
         assert float(eikonal_loss(values, band, grid.cell_size)) == pytest.approx((slope - 1) ** 2, abs=1e-4)
 
 
-def test_strides_of_the_eikonal_loss_cover_all_cells() -> None:
+def test_parts_of_the_eikonal_loss_cover_all_cells() -> None:
     grid = unit_grid()
     band = Band.around_surface(sphere_field(grid, 0.6), grid)
     values = torch.randn(len(band.vertices), generator=torch.Generator().manual_seed(1))
     whole = float(eikonal_loss(values, band, grid.cell_size)) * len(band.corners)
-    parts = [float(eikonal_loss(values, band, grid.cell_size, k, 4)) * len(band.corners[k::4]) for k in range(4)]
+    numbers = [torch.arange(k, len(band.corners), 4) for k in range(4)]
+    parts = [float(eikonal_loss(values, band, grid.cell_size, some)) * len(some) for some in numbers]
     assert sum(parts) == pytest.approx(whole, rel=1e-4)
+
+
+def test_losses_of_a_padded_band_are_those_of_the_band() -> None:
+    grid = unit_grid()
+    band = Band.around_surface(sphere_field(grid, 0.6), grid)
+    padded = band.padded(1.5)
+    exact = torch.randn(len(band.vertices), generator=torch.Generator().manual_seed(1)).requires_grad_()
+    wide = torch.randn(len(padded.vertices), generator=torch.Generator().manual_seed(2))
+    wide[: len(exact)] = exact.detach()
+    wide.requires_grad_()
+    some = torch.arange(len(padded.corners) // 3) * 3
+    for used, values in ((band, exact), (padded, wide)):
+        picked = some[some < len(band.corners)] if used is band else some
+        loss = eikonal_loss(values, used, grid.cell_size, picked) + sign_change_loss(values, used, grid.cell_size)
+        loss.backward()
+    assert exact.grad is not None and wide.grad is not None
+    torch.testing.assert_close(wide.grad[: len(exact)], exact.grad, rtol=1e-4, atol=1e-6)
+    assert float(wide.grad[len(exact) :].abs().max()) == 0
 
 
 def test_eikonal_gradient_is_finite_where_the_field_is_flat() -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from backend.optimization.large_steps import LargeSteps
+from backend.kernels.laplacian_solve import LaplacianMatrix
+from backend.optimization.large_steps import ChebyshevSystem, LargeSteps
 from tests.kernels.scenes import sphere
 
 
@@ -53,6 +54,38 @@ def test_the_gradient_is_that_of_the_dense_solve(device: str, name: str) -> None
     assert parameters.grad is not None
     expected = torch.linalg.solve(dense(len(vertices), triangles.cpu(), 10.0), weights.double())
     torch.testing.assert_close(parameters.grad.cpu().double(), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_iteration_follows_a_moving_mesh(device: str, name: str) -> None:
+    """Each solution starts from the one before, which stays where it is; one that was handed out does not change."""
+    vertices, triangles = (x.to(device) for x in MESHES[name])
+    matrix = LaplacianMatrix.of(triangles, len(vertices), 10.0)
+    system = ChebyshevSystem(matrix, vertices)
+    moved, generator = vertices, torch.Generator().manual_seed(2)
+    for _ in range(3):
+        moved = moved + 0.1 * torch.randn(vertices.shape, generator=generator).to(device)
+        found = system.forward(matrix @ moved)
+        torch.testing.assert_close(found, moved, atol=2e-3, rtol=0)
+    for _ in range(3):
+        system.forward(matrix @ moved)
+    torch.testing.assert_close(system.forward(matrix @ moved), moved, atol=2e-5, rtol=1e-5)
+    kept = found.clone()
+    system.forward(matrix @ vertices)
+    assert torch.equal(found, kept)
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_iteration_for_gradients_remembers_nothing(device: str, name: str) -> None:
+    vertices, triangles = (x.to(device) for x in MESHES[name])
+    system = ChebyshevSystem(LaplacianMatrix.of(triangles, len(vertices), 10.0), vertices)
+    gradient = torch.randn(vertices.shape, generator=torch.Generator().manual_seed(3)).to(device)
+    found = system.backward(gradient)
+    expected = torch.linalg.solve(dense(len(vertices), triangles.cpu(), 10.0), gradient.cpu().double())
+    assert float((found.cpu() - expected).norm()) < 2e-3 * float(expected.norm())
+    system.backward(1e6 * gradient)
+    system.backward(torch.full_like(gradient, torch.nan))
+    assert torch.equal(system.backward(gradient), found)
 
 
 def test_one_pulled_vertex_takes_its_neighbors_along() -> None:

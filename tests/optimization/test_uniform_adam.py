@@ -5,8 +5,64 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from backend.optimization.uniform_adam import UniformAdam
+
+
+def slow_steps(start: Tensor, gradients: list[Tensor], rates: list[float], betas: tuple[float, float]) -> Tensor:
+    """The equations in float64."""
+    x, first, second = start.double(), torch.zeros_like(start, dtype=torch.float64), 0.0
+    for n, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), 1):
+        first = betas[0] * first + (1 - betas[0]) * gradient.double()
+        second = betas[1] * second + (1 - betas[1]) * float(gradient.abs().max()) ** 2
+        x = x - rate * first / (1 - betas[0] ** n) / ((second / (1 - betas[1] ** n)) ** 0.5 + 1e-20)
+    return x
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (400, 3), (20_000, 3)])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_many_steps_are_those_of_the_equations(device: str, shape: tuple[int, ...], as_tensor: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    start = torch.randn(shape, generator=generator)
+    gradients = [torch.randn(shape, generator=generator) * 10 ** (-n % 5) for n in range(20)]
+    rates = [0.1 * 0.9**n for n in range(20)]
+    x = start.clone().to(device).requires_grad_()
+    optimizer = UniformAdam([x], lr=torch.tensor(0.0, device=device) if as_tensor else 0.0, betas=(0.8, 0.95))
+    for gradient, rate in zip(gradients, rates, strict=True):
+        group = optimizer.param_groups[0]
+        if as_tensor:
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+        x.grad = gradient.to(device)
+        optimizer.step()
+    expected = slow_steps(start, gradients, rates, (0.8, 0.95))
+    torch.testing.assert_close(x.detach().cpu().double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_of_any_layout(device: str) -> None:
+    gradient = torch.randn(3, 50, generator=torch.Generator().manual_seed(3)).to(device)
+    x, y = (torch.ones(50, 3, device=device, requires_grad=True) for _ in range(2))
+    x.grad, y.grad = gradient.T, gradient.T.contiguous()
+    UniformAdam([x, y], lr=0.1).step()
+    assert torch.equal(x, y)
+
+
+def test_the_state_goes_into_a_checkpoint_and_back() -> None:
+    gradients = torch.randn(6, 10, 3, generator=torch.Generator().manual_seed(4))
+    x = torch.zeros(10, 3, requires_grad=True)
+    optimizer = UniformAdam([x], lr=0.1)
+    for n, gradient in enumerate(gradients):
+        if n == 3:
+            saved = optimizer.state_dict()
+            x = x.detach().clone().requires_grad_()
+            optimizer = UniformAdam([x], lr=0.1)
+            optimizer.load_state_dict(saved)
+        x.grad = gradient
+        optimizer.step()
+    expected = slow_steps(torch.zeros(10, 3), list(gradients), [0.1] * 6, (0.9, 0.99))
+    torch.testing.assert_close(x.detach().double(), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e6])

@@ -11,7 +11,7 @@ import torch
 
 from backend.appearance.projection import world_to_clip
 from backend.capture.loader import Photos
-from backend.optimization.views import TrainingViews, ViewOrder
+from backend.optimization.views import Draws, TrainingViews, view_order
 from tests.capture.builders import orbit_pose
 
 CPU = torch.device("cpu")
@@ -83,8 +83,7 @@ def test_validity_is_reduced_with_the_photographs() -> None:
 
 
 def draws(count: int, batch: int, rounds: int, seed: int = 0) -> list[list[int]]:
-    order = ViewOrder(count, batch, torch.Generator().manual_seed(seed))
-    return [order.next().tolist() for _ in range(rounds)]
+    return view_order(count, batch, rounds, torch.Generator().manual_seed(seed)).tolist()
 
 
 @pytest.mark.parametrize(("count", "batch"), [(7, 1), (12, 4), (7, 3), (5, 5), (3, 8), (1, 1)])
@@ -101,3 +100,20 @@ def test_the_order_is_shuffled_anew_and_repeats_with_its_seed() -> None:
     assert len({tuple(flat[k : k + 12]) for k in (0, 12, 24)}) == 3
     assert draws(12, 3, 12) == draws(12, 3, 12) != draws(12, 3, 12, seed=1)
     assert max(Counter(flat).values()) - min(Counter(flat).values()) <= 1
+
+
+def test_draws_turn_from_step_to_step_in_place() -> None:
+    chance = Draws(views=9, batch=2, steps=20, seed=3, device=CPU)
+    kept = chance.indices, chance.background, chance.phase
+    seen = []
+    for step in range(20):
+        chance.load(step)
+        assert all(now is then for now, then in zip((chance.indices, chance.background, chance.phase), kept))
+        seen.append((chance.indices.tolist(), chance.background.flatten().tolist(), int(chance.phase)))
+        some = chance.some(103)
+        assert some.shape == (25,) and int(some.max()) < 103 and bool((some % 4 == chance.phase).all())
+    assert {phase for *_, phase in seen} == {0, 1, 2, 3}
+    assert len({tuple(background) for _, background, _ in seen}) == 20
+    again = Draws(views=9, batch=2, steps=20, seed=3, device=CPU)
+    again.load(7)
+    assert again.indices.tolist() == seen[7][0] and again.background.flatten().tolist() == seen[7][1]
