@@ -26,6 +26,8 @@ class JobLike(Protocol):
         self, stage: str, step: int, steps: int, psnr: float | None = None, seconds_left: float | None = None
     ) -> None: ...
 
+    def warning(self, message: str) -> None: ...
+
     def should_stop(self) -> bool:
         """Wait while the job is paused; raise Stopped when it was stopped."""
 
@@ -104,6 +106,10 @@ class StageProgress:
         """Take note of the squared errors of some rays, of any shape, for the running PSNR."""
         error = squared.mean()
         self._squared_error = error if self._squared_error is None else self._squared_error.lerp(error, 0.05)
+
+    def warning(self, message: str) -> None:
+        """Tell the artist of something odd."""
+        self._job.warning(message)
 
     def show(self, vertices: Tensor, triangles: Tensor, material: MaterialField) -> None:
         """Let the artist see the mesh of this step, now and then; arguments as `Previews.show` has them."""

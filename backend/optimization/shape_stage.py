@@ -140,7 +140,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         optimizer.step()
         error.copy_(squared_error(rendered, batch.photo))
 
-    graph = StepGraph(learn, device, recorded)
+    graph = StepGraph(learn, device, recorded, progress.warning)
     for step in progress.steps(steps):
         t = step / steps
         decay.to(min(1.0, (step + 1 - progress.first) / 20) * 0.1 ** max(0.0, 2 * t - 1))

@@ -14,11 +14,15 @@ class StepGraph:
     """Runs `step`; on CUDA as a recorded graph after a few ordinary calls.
 
     `step` reads what changes from tensors that stay where they are, waits for nothing, and gives all tensors shapes
-    that do not depend on data. After a change of anything else (another tensor, another shape) call `renew`.
+    that do not depend on data. After a change of anything else (another tensor, another shape) call `renew`. Where a
+    driver refuses the recording, `warn` hears of it and all steps are ordinary ones.
     """
 
-    def __init__(self, step: Callable[[], None], device: torch.device, recorded: bool = True) -> None:
+    def __init__(
+        self, step: Callable[[], None], device: torch.device, recorded: bool, warn: Callable[[str], None]
+    ) -> None:
         self._step = step
+        self._warn = warn
         self._recorded = recorded and device.type == "cuda"
         self._graph: torch.cuda.CUDAGraph | None = None
         self._ordinary = 0
@@ -45,7 +49,14 @@ class StepGraph:
                 current.wait_stream(self._stream)
                 return
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
+            try:
+                with torch.cuda.graph(graph, stream=self._stream):
+                    self._step()
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                self._warn(f"this GPU cannot record steps, so that they take longer ({reason})")
+                self._recorded = False
                 self._step()
+                return
             self._graph = graph
         self._graph.replay()

@@ -102,7 +102,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         shape_optimizer.step()
         error.copy_(squared_error(rendered, batch.photo))
 
-    graph = StepGraph(learn, device, recorded=settings.rasterizer == "warp")
+    graph = StepGraph(learn, device, settings.rasterizer == "warp", progress.warning)
     for step in progress.steps(steps):
         decay.to(0.1 ** (step / steps))
         draws.load(step)

@@ -128,7 +128,7 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
             textures.copy_(torch.maximum(torch.minimum(textures, high), low))
         error.copy_(squared_error(rendered, batch.photo))
 
-    graph = StepGraph(learn, device, recorded=settings.rasterizer == "warp")
+    graph = StepGraph(learn, device, settings.rasterizer == "warp", progress.warning)
     for step in progress.steps(settings.texture_steps):
         decay.to(0.05 ** (step / settings.texture_steps))
         draws.load(step)
