@@ -25,6 +25,12 @@ def fields() -> dict[str, Tensor]:
     return {"balls": torch.minimum(*balls).view(20, 20, 20) + 0.003 * noise, "noise": noise}
 
 
+def quads(triangles: Tensor) -> list[frozenset[int]]:
+    """Corners of each quad, whose second triangles follow all first ones."""
+    both = torch.cat(triangles.chunk(2), dim=1)  # [Q, 6]
+    return [frozenset(corners) for corners in both.tolist()]
+
+
 @pytest.mark.parametrize("name", ["balls", "noise"])
 def test_values_and_gradients_are_those_of_the_reference(device: str, name: str) -> None:
     field = fields()[name].to(device)
@@ -41,7 +47,7 @@ def test_values_and_gradients_are_those_of_the_reference(device: str, name: str)
     assert counts.tolist() == [len(vertices), len(triangles)]
     torch.testing.assert_close(found[: len(vertices)], vertices, rtol=1e-5, atol=1e-5)
     assert float(found[len(vertices) :].detach().abs().max()) == 0 and int(faces[len(triangles) :].abs().max()) == 0
-    assert torch.equal(faces[: len(triangles)], triangles)
+    assert quads(faces[: len(triangles)]) == quads(triangles)
     weights = torch.randn(vertices.shape, generator=torch.Generator().manual_seed(1)).to(device)
     (vertices * weights).sum().backward()
     (found[: len(vertices)] * weights).sum().backward()
@@ -78,7 +84,9 @@ def test_a_band_without_padding_and_a_vanished_surface(device: str) -> None:
     vertices, triangles = extract(values, band)
     found, faces, counts = extract_padded(values, band, len(vertices), len(triangles))
     torch.testing.assert_close(found, vertices, rtol=1e-5, atol=1e-5)
-    assert torch.equal(faces, triangles) and counts.tolist() == [len(vertices), len(triangles)]
+    assert quads(faces) == quads(triangles) and counts.tolist() == [len(vertices), len(triangles)]
+    if device == "cpu":
+        assert torch.equal(faces, triangles)  # on CUDA the reference adds up in any order, which turns equal diagonals
     outside = torch.ones_like(values).requires_grad_()
     found, faces, counts = extract_padded(outside, band, 5, 7)
     assert not found.any() and not faces.any() and not counts.any()
