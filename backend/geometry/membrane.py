@@ -11,15 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-
-def grown(marked: Tensor, triangles: Tensor, rings: int) -> Tensor:
-    """`marked` [V] bool and the vertices within so many edges of them."""
-    corners = triangles.long()
-    result = marked.clone()
-    for _ in range(rings):
-        near = result[corners].any(1)  # [T]
-        result[corners[near].reshape(-1)] = True
-    return result
+from .mesh import unique_edges
 
 
 def patches(free: Tensor, triangles: Tensor) -> tuple[int, npt.NDArray[np.int32]]:
@@ -61,8 +53,6 @@ def spanned(vertices: Tensor, triangles: Tensor, free: Tensor) -> Tensor:
 
 
 def _links(triangles: Tensor, count: int) -> sparse.csr_matrix:
-    faces = triangles.long().cpu().numpy()
-    a, b = faces[:, [0, 1, 2]].reshape(-1), faces[:, [1, 2, 0]].reshape(-1)
-    links = sparse.coo_matrix((np.ones(2 * len(a)), (np.r_[a, b], np.r_[b, a])), shape=(count, count)).tocsr()
-    links.data[:] = 1.0
-    return links
+    """[V, V], one where an edge joins two vertices."""
+    a, b = unique_edges(triangles).vertices.cpu().numpy().T
+    return sparse.coo_matrix((np.ones(2 * len(a)), (np.r_[a, b], np.r_[b, a])), shape=(count, count)).tocsr()

@@ -9,6 +9,7 @@ from torch import Tensor
 from . import untangle
 from .half_edges import HalfEdges
 from .mesh import face_areas
+from .rings import grown
 
 FOLD_DEGREES = 150.0  # between the normals of two triangles that share an edge
 SLIVER = 1e-2  # of the mean area
@@ -46,10 +47,10 @@ def unfold(vertices: Tensor, triangles: Tensor, rounds: int = 60) -> Tensor:
         corners = torch.unique(faces[faults])
         if step % STUBBORN == STUBBORN - 1:
             _smooth(mesh.points, faces, corners)
-        for _ in range(1 + step // STUBBORN):  # the longer it takes, the farther around
-            near = torch.zeros(len(mesh.points), dtype=torch.bool)
-            near[corners] = True
-            corners = torch.unique(faces[near[faces].any(1)])
+        near = torch.zeros(len(mesh.points), dtype=torch.bool)
+        near[corners] = True
+        near = grown(near, faces, 1 + step // STUBBORN)  # the longer it takes, the farther around
+        corners = torch.nonzero(near)[:, 0]
         untangle.search(mesh, corners, mean_area, step)
     if torch.equal(best, vertices.cpu().float()):
         return vertices

@@ -121,13 +121,27 @@ def _color(raw: wp.vec4) -> wp.vec3:
 
 @wp.func
 @no_type_check
-def _camera_ray(pixel: int, height: int, width: int, intrinsics: wp.vec4, cam_to_world: wp.mat44) -> wp.vec3:
+def _camera_ray(pixel: int, width: int, intrinsics: wp.vec4, cam_to_world: wp.mat44) -> wp.vec3:
     """Unit direction, world, through the center of a pixel of one image."""
     i = pixel / width
     j = pixel - i * width
     x = (float(j) + 0.5 - intrinsics[2]) / intrinsics[0]
     y = -(float(i) + 0.5 - intrinsics[3]) / intrinsics[1]
     return wp.normalize(wp.transform_vector(cam_to_world, wp.vec3(x, y, -1.0)))
+
+
+@wp.func
+@no_type_check
+def _camera_center(cam_to_world: wp.mat44, origin: wp.vec3, cell_size: float) -> wp.vec3:
+    """Grid coordinates of a camera."""
+    return (wp.vec3(cam_to_world[0, 3], cam_to_world[1, 3], cam_to_world[2, 3]) - origin) / cell_size
+
+
+@wp.func
+@no_type_check
+def _skipped(free: float) -> float:
+    """How far a ray may go on from a voxel so far outside the hull, both in cells; 0: not at all."""
+    return wp.where(free > 1.5, wp.max(STEP, free - 1.0), 0.0)
 
 
 @wp.func
@@ -185,9 +199,8 @@ def _train_rays(
     alpha = float(target4[3])
     background = backgrounds[ray]
     wanted = target + (1.0 - alpha) * background
-    pose = cam_to_world[view]
-    direction = _camera_ray(pixels[ray] - view * per_view, height, width, intrinsics[view], pose)
-    start = (wp.vec3(pose[0, 3], pose[1, 3], pose[2, 3]) - origin) / cell_size
+    direction = _camera_ray(pixels[ray] - view * per_view, width, intrinsics[view], cam_to_world[view])
+    start = _camera_center(cam_to_world[view], origin, cell_size)
     span = _span(start, direction, shape)
 
     color = wp.vec3(0.0, 0.0, 0.0)
@@ -197,9 +210,9 @@ def _train_rays(
         if t >= span[1] or through < OPAQUE:
             break
         u = start + t * direction
-        free = empty[_nearest(u, shape)]
-        if free > 1.5:
-            t += wp.max(STEP, free - 1.0)
+        skipped = _skipped(empty[_nearest(u, shape)])
+        if skipped > 0.0:
+            t += skipped
         else:
             raw = _read(values, _cell_at(u, shape))
             opacity = 1.0 - wp.exp(-_softplus(raw[0]) * STEP)
@@ -221,9 +234,9 @@ def _train_rays(
         if t >= span[1] or before < OPAQUE:
             break
         u = start + t * direction
-        free = empty[_nearest(u, shape)]
-        if free > 1.5:
-            t += wp.max(STEP, free - 1.0)
+        skipped = _skipped(empty[_nearest(u, shape)])
+        if skipped > 0.0:
+            t += skipped
         else:
             cell = _cell_at(u, shape)
             raw = _read(values, cell)
@@ -265,9 +278,8 @@ def _find_depth(
     ray = begin + wp.tid()
     per_view = height * width
     view = ray / per_view
-    pose = cam_to_world[view]
-    direction = _camera_ray(ray - view * per_view, height, width, intrinsics[view], pose)
-    start = (wp.vec3(pose[0, 3], pose[1, 3], pose[2, 3]) - origin) / cell_size
+    direction = _camera_ray(ray - view * per_view, width, intrinsics[view], cam_to_world[view])
+    start = _camera_center(cam_to_world[view], origin, cell_size)
     span = _span(start, direction, shape)
     found = wp.float32(-1.0)
     through = wp.float32(1.0)
@@ -276,9 +288,9 @@ def _find_depth(
         if t >= span[1]:
             break
         u = start + t * direction
-        free = empty[_nearest(u, shape)]
-        if free > 1.5:
-            t += wp.max(STEP, free - 1.0)
+        skipped = _skipped(empty[_nearest(u, shape)])
+        if skipped > 0.0:
+            t += skipped
         else:
             raw = _read(values, _cell_at(u, shape))
             density = _softplus(raw[0])
@@ -289,34 +301,6 @@ def _find_depth(
             through = after
             t += STEP
     depth[ray] = found
-
-
-@wp.kernel
-@no_type_check
-def _masked_adam(
-    begin: int,
-    rate: wp.vec4,
-    beta1: float,
-    beta2: float,
-    correction: wp.vec2,
-    values: wp.array(dtype=wp.vec4),
-    gradient: wp.array(dtype=wp.vec4),
-    first: wp.array(dtype=wp.vec4),
-    second: wp.array(dtype=wp.vec4),
-):
-    """Adam for the voxels that a ray has met in this step; clears their gradient."""
-    i = begin + wp.tid()
-    g = gradient[i]
-    if wp.dot(g, g) > 0.0:
-        m = beta1 * first[i] + (1.0 - beta1) * g
-        v = beta2 * second[i] + (1.0 - beta2) * wp.cw_mul(g, g)
-        first[i] = m
-        second[i] = v
-        step = wp.vec4(0.0, 0.0, 0.0, 0.0)
-        for c in range(4):
-            step[c] = rate[c] * (m[c] / correction[0]) / (wp.sqrt(v[c] / correction[1]) + 1.0e-12)
-        values[i] = values[i] - step
-        gradient[i] = wp.vec4(0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -380,23 +364,3 @@ def find_depth(grid: RayGrid, values: Tensor, cameras: Cameras) -> Tensor:
         values.device,
     )
     return depth.view(-1, *cameras.resolution)
-
-
-class MaskedAdam:
-    """Adam (Kingma and Ba 2015) on voxels [N, 4] that leaves those alone which no ray has met in a step."""
-
-    def __init__(self, values: Tensor, betas: tuple[float, float] = (0.9, 0.99)) -> None:
-        self.values = values
-        self.gradient = torch.zeros_like(values)
-        self._moments = torch.zeros_like(values), torch.zeros_like(values)
-        self._betas = betas
-        self._steps = 0
-
-    def step(self, density_rate: float, color_rate: float) -> None:
-        """One step; clears the gradient."""
-        self._steps += 1
-        first, second = self._betas
-        correction = wp.vec2(1 - first**self._steps, 1 - second**self._steps)
-        arrays = [as_warp(x, wp.vec4) for x in (self.values, self.gradient, *self._moments)]
-        rates = wp.vec4(density_rate, color_rate, color_rate, color_rate)
-        launch_range(_masked_adam, len(self.values), [rates, first, second, correction], arrays, self.values.device)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..geometry.band import Grid
 from ..kernels.depth_fusion import fuse_depth
-from ..kernels.radiance_grid import Cameras, MaskedAdam, RayGrid, find_depth, train_rays
+from ..kernels.masked_adam import MaskedAdam
+from ..kernels.radiance_grid import Cameras, RayGrid, find_depth, train_rays
 from .progress import StageProgress
 from .scene import Scene
 from .settings import Settings

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from ..appearance.material import MaterialField
 from ..errors import Stopped
-from .losses import composite, psnr
+from .losses import psnr
 from .preview import Previews
 
 REPORT_SECONDS = 0.5
@@ -95,15 +94,8 @@ class StageProgress:
                 kept = now
                 self._keep(self.steps_done)
 
-    def observe(self, rendered: Tensor, photo: Tensor) -> None:
-        """Take note of a step's images [B, H, W, 4], premultiplied, for the running PSNR over white."""
-        with torch.no_grad():
-            white = torch.ones(3, device=photo.device)
-            error = (composite(rendered.detach(), white).clamp(0, 1) - composite(photo, white)).square().mean()
-            self.observe_error(error)
-
     def observe_error(self, squared: Tensor) -> None:
-        """Take note of the squared errors of some rays, of any shape, for the running PSNR."""
+        """Take note of a step's squared errors, of any shape, for the running PSNR."""
         error = squared.mean()
         self._squared_error = error if self._squared_error is None else self._squared_error.lerp(error, 0.05)
 

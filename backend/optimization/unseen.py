@@ -10,13 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..appearance.projection import transform_points
-from ..geometry.membrane import grown, patches, spanned
-from ..kernels.rasterize import rasterize
-from .views import TrainingViews
+from ..geometry.membrane import patches, spanned
+from ..geometry.rings import grown
+from .views import TrainingViews, triangles_seen
 
 RINGS = 3  # around a seen triangle: smaller triangles than pixels fall between these
-VIEWS_AT_ONCE = 8
 TOLERATED_PIXELS = 20  # of all views together, that a patch may show after it was spanned
 
 
@@ -46,8 +44,6 @@ def flatten_unseen(vertices: Tensor, triangles: Tensor, views: TrainingViews) ->
 def pixel_counts(vertices: Tensor, triangles: Tensor, views: TrainingViews) -> Tensor:
     """In how many pixels of all views each triangle is seen: [T] int64."""
     counts = torch.zeros(len(triangles), dtype=torch.int64, device=vertices.device)
-    for transforms in views.clip_transforms.split(VIEWS_AT_ONCE):
-        ids = rasterize(transform_points(vertices, transforms).contiguous(), triangles, views.resolution)
-        seen = ids[ids >= 0].long()
-        counts += torch.bincount(seen, minlength=len(triangles))
+    for ids in triangles_seen(vertices, triangles, views):
+        counts += torch.bincount(ids[ids >= 0].long(), minlength=len(triangles))
     return counts

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from ..appearance.projection import transform_points, world_to_clip
 from ..capture.loader import Photos
 from ..kernels.rasterize import rasterize
 
+VIEWS_AT_ONCE = 8  # drawn together where all are
 CAPACITY_MARGIN, MASK_MARGIN = 1.1, 1.3  # of the fixed lists of covered pixels
 
 
@@ -87,6 +89,13 @@ class TrainingViews:
 
 
 @torch.no_grad()
+def triangles_seen(vertices: Tensor, triangles: Tensor, views: TrainingViews) -> Iterator[Tensor]:
+    """Triangle at each pixel of all views, −1 where nothing is: some views [B, H, W] int32 at a time."""
+    for transforms in views.clip_transforms.split(VIEWS_AT_ONCE):
+        clip = transform_points(vertices, transforms).contiguous()
+        yield rasterize(clip, triangles, views.resolution)
+
+
 def covered_capacity(vertices: Tensor, triangles: Tensor, views: TrainingViews, batch: int) -> int | None:
     """Room for the covered pixels of any `batch` views while the surface moves a little; None where none is needed.
 
@@ -94,21 +103,21 @@ def covered_capacity(vertices: Tensor, triangles: Tensor, views: TrainingViews, 
     """
     if vertices.device.type != "cuda":
         return None
-    height, width = views.resolution
-    covered = []
-    for transform in views.clip_transforms.split(batch):
-        ids = rasterize(transform_points(vertices, transform).contiguous(), triangles, views.resolution)
-        covered.append((ids >= 0).sum((1, 2)))
-    most = int(torch.cat(covered).sort(descending=True).values[:batch].sum())
-    return min(int(CAPACITY_MARGIN * most) + 4096, batch * height * width)
+    covered = torch.cat([(ids >= 0).sum((1, 2)) for ids in triangles_seen(vertices, triangles, views)])
+    return _capacity(CAPACITY_MARGIN, covered, views, batch)
 
 
 def masked_capacity(views: TrainingViews, batch: int) -> int:
     """Room for the pixels of any `batch` views that a surface near the masks covers."""
+    covered = torch.cat([(images[..., 3] > 0).sum((1, 2)) for images in views.images.split(VIEWS_AT_ONCE)])
+    return _capacity(MASK_MARGIN, covered, views, batch)
+
+
+def _capacity(margin: float, covered: Tensor, views: TrainingViews, batch: int) -> int:
+    """Room for the `batch` views with the most `covered` [N] pixels."""
     height, width = views.resolution
-    covered = torch.cat([(images[..., 3] > 0).sum((1, 2)) for images in views.images.split(8)])
     most = int(covered.sort(descending=True).values[:batch].sum())
-    return min(int(MASK_MARGIN * most) + 4096, batch * height * width)
+    return min(int(margin * most) + 4096, batch * height * width)
 
 
 def view_order(count: int, batch: int, steps: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backend.geometry.membrane import grown, patches, spanned
+from backend.geometry.membrane import patches, spanned
+from backend.geometry.rings import grown
 from tests.kernels.scenes import sphere
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from backend.kernels import radiance_grid
-from backend.kernels.radiance_grid import Cameras, MaskedAdam, RayGrid, find_depth, train_rays
+from backend.kernels.masked_adam import MaskedAdam
+from backend.kernels.radiance_grid import Cameras, RayGrid, find_depth, train_rays
 from tests.capture.builders import orbit_pose
 
 SIZE = 9

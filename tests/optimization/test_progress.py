@@ -10,6 +10,7 @@ import torch
 
 from backend.errors import Stopped
 from backend.optimization import progress
+from backend.optimization.losses import squared_error
 from backend.optimization.progress import StageProgress
 
 
@@ -75,12 +76,12 @@ def test_psnr_is_measured_over_white_and_runs_with_the_views() -> None:
     assert stage.psnr() is None
     photo = torch.zeros(1, 4, 4, 4)  # nothing: white
     gray = torch.tensor([0.9, 0.9, 0.9, 1.0]).expand(1, 4, 4, 4)
-    stage.observe(gray, photo)
+    stage.observe_error(squared_error(gray, photo))
     assert stage.psnr() == pytest.approx(20.0, abs=1e-3)
     overexposed = torch.tensor([1.5, 1.5, 1.5, 1.0]).expand(1, 4, 4, 4)
     for _ in range(100):
-        stage.observe(overexposed, photo)  # as bright as white can be shown
+        stage.observe_error(squared_error(overexposed, photo))  # as bright as white can be shown
     assert (stage.psnr() or 0) > 35
     rendered = gray.clone().requires_grad_()
-    stage.observe(rendered, photo)
+    stage.observe_error(squared_error(rendered, photo))
     assert rendered.grad is None and isinstance(stage.psnr(), float)
