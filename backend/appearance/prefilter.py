@@ -8,6 +8,7 @@ the cap is applied on half the resolution, by the same rule. No tail is cut off.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ def build_operator(lobe: Lobe, source: int, target: int, device: torch.device) -
         target: resolution T of the result, T <= S.
     """
     if source <= DENSE_RESOLUTION:
-        return Operator(source, target, dense=_dense(lobe, source, target).to(device))
+        return Operator(source, target, dense=_dense(lobe, source, target, device))
     angle = _CAP_TEXELS * (torch.pi / 2) / source
     with torch.enable_grad():  # the caller may only be rendering
         edge = torch.tensor(angle, dtype=torch.float64).cos().requires_grad_()
@@ -90,7 +91,7 @@ def build_operator(lobe: Lobe, source: int, target: int, device: torch.device) -
         x = cos - c0
         return torch.where(x < 0, lobe(cos), k0 + k1 * (x - x * x / (2.0 * (1.0 - c0))))
 
-    matrix = _near(lambda cos: lobe(cos) - cap(cos), c0, source, target)
+    matrix = _near(lambda cos: lobe(cos) - cap(cos), c0, source, target, device)
     half = source // 2
     coarser = build_operator(cap, half, min(target, half), device)
     stencil = None
@@ -99,45 +100,45 @@ def build_operator(lobe: Lobe, source: int, target: int, device: torch.device) -
         rows = torch.arange(len(index))[:, None].expand_as(index)
         rows, columns, values = (part.reshape(-1).to(device) for part in (rows, index, weights))
         stencil = SparseMap(rows, columns, values, (len(index), 6 * half * half))
-    rows, columns = matrix.indices().to(device)
-    sparse = SparseMap(rows, columns, matrix.values().to(device), (matrix.shape[0], matrix.shape[1]))
+    rows, columns = matrix.indices()
+    sparse = SparseMap(rows, columns, matrix.values(), (matrix.shape[0], matrix.shape[1]))
     return Operator(source, target, None, sparse, coarser, stencil)
 
 
-def _dense(lobe: Lobe, source: int, target: int) -> Tensor:
+def _dense(lobe: Lobe, source: int, target: int, device: torch.device) -> Tensor:
     """[6·T·T, 6·S·S] integrals of the lobe over texels."""
     subdivisions = 4 if source > 8 else 6
-    _, symmetry, representative = cube_symmetries(target)
+    symmetry, representative = (part.to(device) for part in cube_symmetries(target)[1:])
     wedge, index = representative.unique(return_inverse=True)
-    directions = cube_directions(source, subdivisions)  # [6·S·S, s·s, 3]
-    angles = cube_solid_angles(source, subdivisions)
-    cos = torch.einsum("tc,psc->tps", cube_directions(target)[wedge], directions).clamp(-1.0, 1.0)
+    directions = cube_directions(source, subdivisions).to(device)  # [6·S·S, s·s, 3]
+    angles = cube_solid_angles(source, subdivisions).to(device)
+    cos = torch.einsum("tc,psc->tps", cube_directions(target).to(device)[wedge], directions).clamp(-1.0, 1.0)
     rows = (lobe(cos) * angles).sum(-1)  # [wedge, 6·S·S]
-    source_moves = cube_symmetries(source)[0]
-    matrix = torch.empty(6 * target * target, 6 * source * source)
+    source_moves = cube_symmetries(source)[0].to(device)
+    matrix = torch.empty(6 * target * target, 6 * source * source, device=device)
     for i, move in enumerate(source_moves):
         moved = (symmetry == i).nonzero()[:, 0]
         matrix[moved] = rows[index[moved]][:, move]
     return matrix
 
 
-def _near(lobe: Lobe, edge: float, source: int, target: int) -> Tensor:
+def _near(lobe: Lobe, edge: float, source: int, target: int, device: torch.device) -> Tensor:
     """Sparse COO [6·T·T, 6·S·S] integrals over texels of a lobe that vanishes below the cosine `edge`."""
     subdivisions = 6
-    _, symmetry, representative = cube_symmetries(target)
+    symmetry, representative = (part.to(device) for part in cube_symmetries(target)[1:])
     wedge = representative.unique()
-    axes = cube_directions(target)[wedge]
-    directions = cube_directions(source, subdivisions)  # [6·S·S, s·s, 3]
-    angles = cube_solid_angles(source, subdivisions)
-    reach = torch.tensor(edge).acos() + 1.5 / source  # and the half diagonal of a texel
-    row, column = ((axes @ cube_directions(source).t()) > reach.cos()).nonzero(as_tuple=True)
+    axes = cube_directions(target).to(device)[wedge]
+    directions = cube_directions(source, subdivisions).to(device)  # [6·S·S, s·s, 3]
+    angles = cube_solid_angles(source, subdivisions).to(device)
+    reach = math.cos(math.acos(edge) + 1.5 / source)  # and the half diagonal of a texel
+    row, column = ((axes @ cube_directions(source).to(device).t()) > reach).nonzero(as_tuple=True)
     cos = torch.einsum("pc,psc->ps", axes[row], directions[column]).clamp(-1.0, 1.0)
     value = (torch.where(cos > edge, lobe(cos), torch.zeros_like(cos)) * angles[column]).sum(-1)
     indices, values = [], []
-    for i, move in enumerate(cube_symmetries(source)[0]):
+    for i, move in enumerate(cube_symmetries(source)[0].to(device)):
         moved = (symmetry == i).nonzero()[:, 0]
         # The texel that each texel of the wedge stands for under this symmetry, if any.
-        original = torch.full((6 * target * target,), -1)
+        original = torch.full((6 * target * target,), -1, device=device)
         original[representative[moved]] = moved
         rows = original[wedge[row]]
         keep = (rows >= 0) & (value > 0)

@@ -7,6 +7,7 @@ depth / focal length. The hull is the intersection of the cones, so its field is
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,13 +41,10 @@ class Silhouettes:
     @staticmethod
     def from_masks(alpha: Tensor, intrinsics: Tensor, cam_to_world: Tensor) -> Silhouettes:
         """Distances of masks `alpha` [N, H, W] in 0..1 on the CPU; the edge lies at one half."""
-        fields, whole = [], []
-        for mask in (alpha > 0.5).cpu().numpy():
-            whole.append(bool(mask.any() and not (mask[[0, -1]].any() or mask[:, [0, -1]].any())))
-            if mask.any() and not mask.all():
-                fields.append(distance_transform_edt(~mask) - distance_transform_edt(mask))
-            else:
-                fields.append(np.full(mask.shape, -np.inf if mask.all() else np.inf))
+        masks = (alpha > 0.5).cpu().numpy()
+        whole = [bool(mask.any() and not (mask[[0, -1]].any() or mask[:, [0, -1]].any())) for mask in masks]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            fields = list(pool.map(_distance_to_edge, masks))
         stacked = torch.from_numpy(np.stack(fields).astype(np.float32)).nan_to_num(posinf=1e4, neginf=-1e4)
         device = cam_to_world.device
         return Silhouettes(stacked[:, None].to(device), intrinsics, torch.linalg.inv(cam_to_world), tuple(whole))
@@ -89,6 +87,13 @@ class Silhouettes:
             x, y = fx * local[:, 0] / depth + cx, -fy * local[:, 1] / depth + cy
             counts += (depth > 1e-6) & (x > 0) & (x < width) & (y > 0) & (y < height)
         return counts
+
+
+def _distance_to_edge(mask: np.ndarray) -> np.ndarray:
+    """Distance [H, W] to the edge of a mask, pixels, negative inside."""
+    if mask.any() and not mask.all():
+        return np.asarray(distance_transform_edt(~mask) - distance_transform_edt(mask))
+    return np.full(mask.shape, -np.inf if mask.all() else np.inf)
 
 
 def find_bounds(silhouettes: Silhouettes) -> Tensor:

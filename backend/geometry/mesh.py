@@ -267,7 +267,7 @@ def split_nonmanifold(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tens
     end, for the few new vertices in the middle of edges).
     """
     vertices, faces, source = _separate(vertices, triangles)
-    for _ in range(8):
+    for _ in range(16):
         edges = unique_edges(faces)
         if not bool((edges.counts > 2).any()):
             break
@@ -296,36 +296,32 @@ def _halve_double_edges(
     vertices: Tensor, triangles: Tensor, edges: Edges, source: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Two wedges can meet in an edge and belong to one fan at both its ends: each gets its own middle."""
-    index = triangles.clone()
-    used: set[int] = set()
-    added: list[Tensor] = []
-    middles: list[Tensor] = []
-    origin: list[Tensor] = []
-    for one, two in _wedge_pairs(vertices, triangles, edges).tolist():
-        if used & {one // 3, two // 3}:
-            continue  # one edge of a triangle at a time; the caller comes again
-        used |= {one // 3, two // 3}
-        number = len(vertices) + len(middles)
-        start, end = triangles[one // 3, one % 3], triangles[one // 3, (one % 3 + 1) % 3]
-        middles.append((vertices[start] + vertices[end]) / 2)
-        origin.append(source[start])
-        for half in (one, two):
-            triangle, corner = half // 3, half % 3
-            second = triangles[triangle].clone()
-            second[corner] = number
-            added.append(second)
-            index[triangle, (corner + 1) % 3] = number
-    if not added:
+    pairs = _wedge_pairs(vertices, triangles, edges)  # [P, 2]
+    # One edge of a triangle at a time; the caller comes again.
+    order = torch.arange(len(pairs), device=pairs.device)
+    first = torch.full((len(triangles),), len(pairs), device=pairs.device)
+    first.scatter_reduce_(0, (pairs // 3).reshape(-1), order.repeat_interleave(2), "amin")
+    pairs = pairs[(first[pairs // 3] == order[:, None]).all(1)]
+    if not len(pairs):
         return vertices, triangles, source
+    triangle, corner = pairs // 3, pairs % 3  # [P, 2]
+    ahead = (corner + 1) % 3
+    start = triangles[triangle[:, 0], corner[:, 0]].long()
+    end = triangles[triangle[:, 0], ahead[:, 0]].long()
+    middle = (len(vertices) + torch.arange(len(pairs), device=pairs.device)).to(triangles.dtype)
+    second = triangles[triangle]  # [P, 2, 3]
+    second.scatter_(2, corner[..., None], middle[:, None, None].expand(-1, 2, 1))
+    index = triangles.clone()
+    index[triangle, ahead] = middle[:, None].expand(-1, 2)
     return (
-        torch.cat([vertices, torch.stack(middles)]),
-        torch.cat([index, torch.stack(added)]),
-        torch.cat([source, torch.stack(origin)]),
+        torch.cat([vertices, (vertices[start] + vertices[end]) / 2]),
+        torch.cat([index, second.reshape(-1, 3)]),
+        torch.cat([source, source[start]]),
     )
 
 
 def _wedge_pairs(vertices: Tensor, triangles: Tensor, edges: Edges) -> Tensor:
-    """Pairs [P, 2] of half-edges at edges of more than two triangles; a loop, since such edges are rare."""
+    """Pairs [P, 2] of half-edges that bound one solid wedge, at edges of more than two triangles."""
     crowded = edges.counts > 2
     device = triangles.device
     if not bool(crowded.any()):
@@ -334,25 +330,32 @@ def _wedge_pairs(vertices: Tensor, triangles: Tensor, edges: Edges) -> Tensor:
     points = vertices.detach().double().cpu().numpy()
     of_corner = edges.of_corner.reshape(-1).cpu().numpy()
     halves = np.flatnonzero(crowded.cpu().numpy()[of_corner])
-    halves = halves[np.argsort(of_corner[halves], kind="stable")]
-    pairs: list[tuple[int, int]] = []
-    for group in np.split(halves, np.flatnonzero(np.diff(of_corner[halves])) + 1):
-        triangle, corner = group // 3, group % 3
-        start = index[triangle, corner]
-        low, high = (points[i] for i in edges.vertices[of_corner[group[0]]].tolist())
-        apex = points[index[triangle, (corner + 2) % 3]] - low
-        axis = (high - low) / max(float(np.linalg.norm(high - low)), 1e-30)
-        across = apex - np.outer(apex @ axis, axis)
-        frame = across[0] / max(float(np.linalg.norm(across[0])), 1e-30)
-        angle = np.arctan2(across @ np.cross(axis, frame), across @ frame)
-        forward = start == edges.vertices[of_corner[group[0]], 0].item()
-        order = np.argsort(angle, kind="stable")
-        # Counter-clockwise about the edge, a triangle that runs along it has its solid side behind it (clockwise).
-        for place, item in enumerate(order):
-            previous = order[place - 1]
-            if forward[item] and not forward[previous]:
-                pairs.append((int(group[item]), int(group[previous])))
-    return torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2)
+    halves = halves[np.argsort(of_corner[halves], kind="stable")]  # [H], those of an edge together
+    edge = of_corner[halves]
+    begins = np.concatenate([[True], edge[1:] != edge[:-1]])
+    group = np.cumsum(begins) - 1
+    heads = np.flatnonzero(begins)  # [G], where each edge's half-edges begin
+    triangle, corner = halves // 3, halves % 3
+    ends = edges.vertices.cpu().numpy()[edge]  # [H, 2]
+    low = points[ends[:, 0]]
+    axis = _unit(points[ends[:, 1]] - low)
+    apex = points[index[triangle, (corner + 2) % 3]] - low
+    across = apex - (apex * axis).sum(1, keepdims=True) * axis
+    frame = _unit(across[heads])[group]
+    angle = np.arctan2((across * np.cross(axis, frame)).sum(1), (across * frame).sum(1))
+    forward = index[triangle, corner] == ends[:, 0]
+    # Counter-clockwise about the edge, a triangle that runs along it has its solid side behind it (clockwise).
+    order = np.lexsort((angle, group))
+    before = np.roll(order, 1)
+    before[heads] = order[np.append(heads[1:], len(order)) - 1]
+    bounds = forward[order] & ~forward[before]
+    pairs = np.stack([halves[order[bounds]], halves[before[bounds]]], axis=1)
+    return torch.from_numpy(pairs).to(device)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [N, 3] of length one; those of no length stay zero."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
 
 
 def fill_holes(vertices: Tensor, triangles: Tensor, max_edges: int = 32) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,8 @@ wp.set_module_options(bridge.MODULE_OPTIONS)
 GRIDS = ((512, 4), (1024, 2))
 FULL = 0.97  # share of the height at which a packing will do
 FINER = 1.02  # by so much larger charts usually fit on the next grid
+SMALL = 16  # cells along a side up to which a chart counts as its whole box, so that many have one shape
+STRIDE = 32  # a chart is tried at every column, or this share of its length
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ def _profiles(
     return low, high + 2 * margin, begin
 
 
+LARGEST_SMALL, COLUMNS_TRIED = wp.constant(SMALL), wp.constant(STRIDE)
+
+
 @wp.kernel
 def _drop(
     order: wp.array(dtype=wp.int32),
@@ -119,17 +124,29 @@ def _drop(
     spans: wp.array(dtype=wp.vec2i),
     room: wp.array2d(dtype=wp.int16),
     turned: wp.array(dtype=wp.vec2i),
+    floors: wp.array2d(dtype=wp.int32),
     placed: wp.array2d(dtype=wp.int32),
 ) -> None:
     """Place charts in `order`, each as low as it gets: `placed` [C, 3] = turn, column, level. One thread.
 
-    `room` [columns, rows]: free cells from this one upward, or less than zero: taken ones. `turned` is scratch memory.
+    `room` [columns, rows]: free cells from this one upward, or less than zero: taken ones. `turned` is scratch memory,
+    as is `floors` [2, columns]: levels below which no chart of the present small shape fits, wide and high.
     """
     grid = room.shape[0]
     rows = room.shape[1]
+    longer = wp.int32(0)
+    shorter = wp.int32(0)
     for place in range(order.shape[0]):
         chart = order[place]
         least = wp.int32(2147483647)
+        small = wp.max(cells[chart, 0], cells[chart, 1]) <= LARGEST_SMALL
+        if longer != wp.max(cells[chart, 0], cells[chart, 1]) or shorter != wp.min(cells[chart, 0], cells[chart, 1]):
+            longer = wp.max(cells[chart, 0], cells[chart, 1])
+            shorter = wp.min(cells[chart, 0], cells[chart, 1])
+            if small:
+                for column in range(grid):
+                    floors[0, column] = 0
+                    floors[1, column] = 0
         for turn in range(2):
             length = cells[chart, turn]
             depth = cells[chart, 1 - turn]
@@ -137,8 +154,12 @@ def _drop(
                 continue
             for j in range(length):
                 turned[j] = span_of(spans, begin[chart, turn], length, turn, j)
-            for column in range(grid - length + 1):
+            slot = wp.where(length == longer, 0, 1)
+            column = wp.int32(0)
+            while column <= grid - length:
                 level = wp.int32(0)
+                if small:
+                    level = floors[slot, column]
                 met = wp.int32(0)  # columns in a row that the level suits
                 j = wp.int32(0)
                 while met < length:
@@ -156,11 +177,14 @@ def _drop(
                         j += 1
                         if j == length:
                             j = 0
+                if small:
+                    floors[slot, column] = level
                 if met == length:
                     least = 2 * level + depth
                     placed[chart, 0] = turn
                     placed[chart, 1] = column
                     placed[chart, 2] = level
+                column += wp.max(length / COLUMNS_TRIED, 1)
         if least == 2147483647:
             placed[chart, 2] = 100 * grid
             break
@@ -168,28 +192,28 @@ def _drop(
         length = cells[chart, lies]
         for j in range(length):
             span = span_of(spans, begin[chart, lies], length, lies, j)
-            column = placed[chart, 1] + j
+            there = placed[chart, 1] + j
             first = placed[chart, 2] + span[0]
             end = placed[chart, 2] + span[1]
             # Runs of the column from the top of this chart down.
             run = wp.int32(0)
-            if room[column, end] < wp.int16(0):
-                run = wp.int32(room[column, end])
+            if room[there, end] < wp.int16(0):
+                run = wp.int32(room[there, end])
             y = end - 1
             while y >= first:
                 run -= 1
-                room[column, y] = wp.int16(run)
+                room[there, y] = wp.int16(run)
                 y -= 1
             free = wp.int32(0)
             while y >= 0:
-                if room[column, y] < wp.int16(0):
+                if room[there, y] < wp.int16(0):
                     if free > 0:
                         break
                     run -= 1
-                    room[column, y] = wp.int16(run)
+                    room[there, y] = wp.int16(run)
                 else:
                     free += 1
-                    room[column, y] = wp.int16(free)
+                    room[there, y] = wp.int16(free)
                 y -= 1
 
 
@@ -217,6 +241,9 @@ def profiles(
         low, high, begin = _profiles(outline, flipped, cells[:, axis], cell, margin)
         low = np.where(np.isfinite(low), np.floor(low / cell + 1e-9), 0.0)
         high = np.where(np.isfinite(high), np.ceil(high / cell - 1e-9), 0.0)
+        boxed = np.repeat(cells.max(1) <= SMALL, cells[:, axis])
+        low[boxed] = 0.0
+        high[boxed] = np.repeat(cells[:, 1 - axis], cells[:, axis])[boxed]
         spans.append(np.stack([low, high], axis=1).astype(np.int64))
         begins.append(begin + done)
         done = len(low)
@@ -237,8 +264,9 @@ def drop(
     arrays = [torch.from_numpy(np.ascontiguousarray(x, dtype=np.int32)) for x in (order, cells, begins)]
     inputs = [bridge.as_array(x, wp.int32) for x in arrays]
     inputs.append(bridge.as_array(torch.from_numpy(spans.astype(np.int32)), wp.vec2i))
-    scratch = torch.zeros((grid, 2), dtype=torch.int32)
-    outputs = [bridge.as_array(room, wp.int16), bridge.as_array(scratch, wp.vec2i), bridge.as_array(placed, wp.int32)]
+    turned, floors = torch.zeros((grid, 2), dtype=torch.int32), torch.zeros((2, grid), dtype=torch.int32)
+    outputs = [bridge.as_array(room, wp.int16), bridge.as_array(turned, wp.vec2i)]
+    outputs += [bridge.as_array(x, wp.int32) for x in (floors, placed)]
     bridge.launch(_drop, 1, inputs, outputs)
     turns, columns, levels = placed.numpy().T.astype(np.int64)
     height = int((levels + cells[np.arange(outline.count), 1 - turns]).max())
