@@ -83,7 +83,7 @@ class Capture:
     """The folder that the capture's relative paths start from."""
     views: tuple[View, ...]
     format: str
-    """``capture.json`` or ``transforms.json``."""
+    """``capture.json``, ``transforms.json`` or ``COLMAP``."""
     bounds: np.ndarray | None = None
     """[2, 3] float64, world: lowest and highest corner of the region to reconstruct."""
     environment: Path | None = None
