@@ -27,21 +27,17 @@ from types import ModuleType
 from typing import NoReturn
 
 from . import environment
-from .commands import benchmark, demo, evaluate, inspect, install, package, reconstruct, solve
+from .commands import benchmark, demo, evaluate, inspect, install, package, reconstruct, selftest, solve
 from .console import Console
+from .environment import INSIDE, VERIFY
 from .errors import Stopped, UserError
 from .processes import replace_process
 
-COMMANDS: tuple[ModuleType, ...] = (demo, install, inspect, solve, reconstruct, evaluate, benchmark, package)
+COMMANDS: tuple[ModuleType, ...] = (demo, install, selftest, inspect, solve, reconstruct, evaluate, benchmark, package)
 
 EXIT_DEFECT = 1
 EXIT_USER = 2
 EXIT_STOPPED = 130
-
-# Set for the process that runs inside the environment: which interpreter it was started with, and how often the
-# environment was checked on the way.
-INSIDE = "UNRENDER_INSIDE"
-VERIFY = "UNRENDER_VERIFY"
 
 
 class Parser(argparse.ArgumentParser):

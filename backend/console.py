@@ -44,8 +44,15 @@ class Console:
         self._tasks: dict[str, str] = {}
         self._printed: dict[str, tuple[float, str]] = {}
 
-    def update(self, task: str, text: str, phase: str = "") -> None:
-        """Say where a task stands. Off a terminal it prints when `phase` changes, and every ten seconds."""
+    def update(
+        self, task: str, text: str, phase: str = "", share: float | None = None, seconds_left: float | None = None
+    ) -> None:
+        """Say where a task stands. Off a terminal it prints when `phase` changes, and every ten seconds.
+
+        `share`, 0 to 1, is how far it is, for those who show a bar.
+        """
+        if seconds_left is not None:
+            text += f", about {clock(seconds_left)} left"
         with self._lock:
             self._tasks[task] = text
             if self.terminal:

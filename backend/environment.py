@@ -22,79 +22,44 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import provision
+from . import packages, provision
 from .console import Console, clock, megabytes
 from .errors import UserError
-from .processes import only_one, write_atomically
+from .packages import Gpu, Source
+from .processes import Claim, only_one, write_atomically
+from .recipes import BACKEND, BLENDER_PYTHONS, Recipe, blender_recipe, pins
+
+__all__ = [
+    "BACKEND",
+    "BLENDER_PYTHONS",
+    "Environment",
+    "Recipe",
+    "blender_recipe",
+    "ensure_backend",
+    "find_backend",
+    "home",
+    "named_interpreter",
+    "own_python_note",
+    "pins",
+    "read_json",
+]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 STAMP = "unrender-environment.json"
+SELF_TEST = "unrender-self-test.json"
+PYTHON_GONE = "its Python is gone"
+# How far making an environment is after torch, where it is installed by itself, and after pip.
+TORCH_SHARE, PIP_SHARE = (0.0, 0.7), (0.0, 0.95)
+# Set for a process that runs inside the environment: which interpreter it was started with, and how often the
+# environment was checked on the way.
+INSIDE, VERIFY = "UNRENDER_INSIDE", "UNRENDER_VERIFY"
+CUDA_ROOM = 8e9  # bytes that the CUDA build takes, downloads included
 MINIMUM_PYTHON = (3, 11)
-# The release of bpy on the registry for each Python that has one.
-BLENDER_PYTHONS = ((3, 11), (3, 13))
 MINIMUM_BLENDER = (4, 5)
-
-BACKEND_CHECK = """
-import json, OpenEXR, numpy, PIL.Image, safetensors.torch, scipy.sparse, torch, trimesh, warp, xatlas
-x = torch.ones(3, requires_grad=True)
-(x * x).sum().backward()
-assert x.grad.tolist() == [2.0, 2.0, 2.0]
-warp.config.quiet = True
-warp.init()
-cuda = torch.cuda.is_available() and warp.is_cuda_available()
-print("CHECK " + json.dumps({
-    "torch": torch.__version__, "warp": warp.config.version, "cuda": cuda, "cuda_build": torch.version.cuda,
-    "device": torch.cuda.get_device_name() if cuda else "cpu"}))
-"""
-
-BLENDER_CHECK = """
-import json, bpy
-bpy.data.meshes.new("check").from_pydata([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [], [(0, 1, 2)])
-print("CHECK " + json.dumps({"blender": bpy.app.version_string}))
-"""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What an environment consists of."""
-
-    name: str  # the kind, and the beginning of the folder's name
-    requirements: Path
-    test_requirements: Path
-    check: str  # a program that prints "CHECK {...}" when all is well
-    modules: tuple[str, ...]  # what must be importable in an interpreter that the user names himself
-    variable: str  # the environment variable by which he names it
-    room: float  # bytes that it takes at least
-
-
-BACKEND = Recipe(
-    name="backend",
-    requirements=HERE / "requirements.txt",
-    test_requirements=HERE / "requirements-test.txt",
-    check=BACKEND_CHECK,
-    modules=("torch", "warp", "numpy", "PIL", "safetensors", "scipy", "trimesh"),
-    variable="UNRENDER_PYTHON",
-    room=2.5e9,
-)
-
-
-def blender_recipe(version: tuple[int, int]) -> Recipe:
-    """The recipe of Blender as a module for a Python version out of BLENDER_PYTHONS."""
-    assert version in BLENDER_PYTHONS
-    return Recipe(
-        name="blender",
-        requirements=HERE / f"requirements-blender-{version[0]}.{version[1]}.txt",
-        test_requirements=HERE / "requirements-blender-test.txt",
-        check=BLENDER_CHECK,
-        modules=("bpy",),
-        variable="UNRENDER_BLENDER_PYTHON",
-        room=1.6e9,
-    )
 
 
 def home() -> Path:
@@ -108,42 +73,66 @@ def home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "unrender"
 
 
-def pins(requirements: Path) -> dict[str, str]:
-    """The packages of a requirements file, name -> exact version."""
-    found = {}
-    for line in requirements.read_text(encoding="utf-8").splitlines():
-        if line := line.partition("#")[0].strip():
-            name, separator, version = line.partition("==")
-            assert separator, f"{requirements.name}: not pinned: {line}"
-            found[provision.normalized(name)] = version.strip()
-    return found
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is none to read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def own_python_note(base: Path | None = None) -> Path:
+    """Where the outcome of the self-test of an interpreter that the user named is kept."""
+    return (base or home()) / "own-python-self-test.json"
 
 
 class Environment:
     """One environment: a recipe made with one Python."""
 
-    def __init__(self, recipe: Recipe, python: str = "", version: tuple[int, int] = sys.version_info[:2]) -> None:
-        """`python` makes the environment, and `version` is its version; by default this interpreter."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        python: str = "",
+        version: tuple[int, int] = sys.version_info[:2],
+        base: Path | None = None,
+    ) -> None:
+        """`python`, of this `version`, makes it (default: this interpreter). `base` stands for `home()`."""
         self.recipe = recipe
         self.python = python or sys.executable
         self.version = version
+        self.base = base or home()
         key = json.dumps([sorted(pins(recipe.requirements).items()), version, sys.platform, platform.machine()])
         digest = hashlib.sha256(key.encode()).hexdigest()[:10]
-        self.folder = home() / "environments" / f"{recipe.name}-{version[0]}.{version[1]}-{digest}"
-        self.log = home() / "logs" / f"install-{self.folder.name}.log"
+        self.folder = self.base / "environments" / f"{recipe.name}-{version[0]}.{version[1]}-{digest}"
+        self.log = self.base / "logs" / f"install-{self.folder.name}.log"
 
     @property
     def interpreter(self) -> Path:
         """The Python inside."""
         return provision.interpreter(self.folder)
 
+    @property
+    def lock(self) -> Path:
+        """What the process that makes it holds."""
+        return self.folder.with_name(self.folder.name + ".lock")
+
+    def maker(self) -> int:
+        """The id of the process that is making it now, or 0."""
+        return Claim(self.lock).owner()
+
+    def self_test(self) -> dict[str, Any]:
+        """What `note_self_test` was told last; empty if the environment was not tested since it was made."""
+        return read_json(self.folder / SELF_TEST)
+
+    def note_self_test(self, outcome: Mapping[str, Any]) -> None:
+        """Keep the outcome of the self-test with the environment."""
+        write_atomically(self.folder / SELF_TEST, json.dumps(dict(outcome), indent=2) + "\n")
+
     def stamp(self) -> dict[str, Any]:
         """What was noted when it was completed; empty if it is not complete or stands elsewhere than it was made."""
-        try:
-            stamp = json.loads((self.folder / STAMP).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return stamp if isinstance(stamp, dict) and stamp.get("folder") == str(self.folder) else {}
+        stamp = read_json(self.folder / STAMP)
+        return stamp if stamp.get("folder") == str(self.folder) else {}
 
     def defect(self, tests: bool = False) -> str:
         """Why it cannot be used, or "". Quick: reads the stamp and the names of what is installed, runs nothing."""
@@ -151,8 +140,8 @@ class Environment:
             return "not there"
         if not self.stamp():
             return "not complete"
-        if not self.interpreter.exists():
-            return "its Python is gone"
+        if provision.missing_base(self.folder):
+            return PYTHON_GONE
         wanted = pins(self.recipe.requirements) | (pins(self.recipe.test_requirements) if tests else {})
         found = provision.installed_versions(self.folder)
         for name, version in wanted.items():
@@ -195,30 +184,33 @@ class Environment:
         console: Console,
         tests: bool = False,
         verify: bool = False,
-        torch_index: str = "",
+        source: Source | None = None,
+        spoiled: str = "",
     ) -> Path:
         """Its Python, after making or repairing the environment where needed.
 
-        `tests` adds the packages that tests need; `verify` runs the self-test even if all looks well; `torch_index`
-        names another package index for torch alone (default: $UNRENDER_TORCH_INDEX).
+        `tests` adds the packages that tests need; `verify` runs the check even if all looks well; `source` is where
+        packages come from (default: what variables say); `spoiled` is a reason to make it anew in any case.
         """
-        torch_index = torch_index or os.environ.get("UNRENDER_TORCH_INDEX", "")
-        if not verify and not self.defect(tests):
+        source = source or Source.from_environ()
+        if not verify and not spoiled and not self.defect(tests):
             return self.interpreter
         title = f"{self.recipe.name} environment"
         try:
-            lock = self.folder.with_name(self.folder.name + ".lock")
-            with only_one(lock, f"{title}: another process ({{pid}}) is making it; waiting"):
+            with only_one(self.lock, f"{title}: another process ({{pid}}) is making it; waiting") as waited:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
-                reason = self.defect() or self._other_torch(torch_index) or (self._failure() if verify else "")
+                reason = "" if waited else spoiled
+                reason = reason or self.defect() or self._other_torch(source) or (self._failure() if verify else "")
+                if reason == PYTHON_GONE and self._rebase(console, title):
+                    reason = ""
                 if reason:
-                    self._make(console, title, reason, torch_index)
+                    self._make(console, title, reason, source)
                 if tests and self.defect(tests=True):
-                    self._pip(console, title, self.recipe.test_requirements)
+                    self._pip(console, title, self.recipe.test_requirements, source)
         except OSError as error:
             raise UserError(
                 "the disk is full" if provision.full_disk(error) else f"cannot write here ({error.strerror})",
-                where=str(error.filename or home()),
+                where=str(error.filename or self.base),
                 remedy="Make room, or set UNRENDER_HOME to a folder that is yours.",
             ) from error
         return self.interpreter
@@ -230,13 +222,30 @@ class Environment:
             return str(error)
         return ""
 
-    def _other_torch(self, torch_index: str) -> str:
-        if "torch" in pins(self.recipe.requirements) and torch_index and self.stamp()["torch_index"] != torch_index:
+    def _other_torch(self, source: Source) -> str:
+        wanted = source.torch_index if source.wheels is None else ""
+        if "torch" in pins(self.recipe.requirements) and wanted and self.stamp()["torch_index"] != wanted:
             return "another package index was chosen for torch"
         return ""
 
-    def _make(self, console: Console, title: str, reason: str, torch_index: str) -> None:
+    def _rebase(self, console: Console, title: str) -> bool:
+        """Where only the Python has gone, as when Blender was updated: put this one in its place. False if in vain."""
+        console.note(f"{title}: {PYTHON_GONE}; putting {self.python} in its place")
+        try:
+            provision.rebase_venv(self.python, self.folder, self.log)
+            self.check()
+        except UserError:
+            return False
+        self._write_stamp({**self.stamp(), "python": self.python})
+        return not self.defect()
+
+    def _write_stamp(self, stamp: Mapping[str, Any]) -> None:
+        write_atomically(self.folder / STAMP, json.dumps(dict(stamp), indent=2) + "\n")
+
+    def _make(self, console: Console, title: str, reason: str, source: Source) -> None:
         began = time.monotonic()
+        wanted = pins(self.recipe.requirements)
+        source.check(wanted, ".".join(map(str, self.version)))
         if self.folder.exists():
             console.note(f"{title}: {reason}; making it anew")
             # The stamp goes first: what is half removed must not look complete.
@@ -245,26 +254,27 @@ class Environment:
         else:
             console.note(f"{title}: making it in {self.folder} (once)")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
+        gpu = packages.find_gpu() if "torch" in wanted and source.gpu else None
+        room = max(self.recipe.room, CUDA_ROOM) if gpu and gpu.cuda else self.recipe.room
         free = shutil.disk_usage(self.folder.parent).free
-        if free < self.recipe.room:
+        if free < room:
             raise UserError(
                 "not enough room on the disk",
                 where=str(self.folder.parent),
-                expected=f"{megabytes(self.recipe.room)} for the {title}",
+                expected=f"{megabytes(room)} for the {title}",
                 found=megabytes(free),
                 remedy="Make room, or set UNRENDER_HOME to a larger disk.",
             )
-        console.update(title, "making a virtual environment", "venv")
+        console.update(title, "making a virtual environment", "venv", share=0.0)
         provision.make_venv(self.python, self.folder, self.log)
-        try:
-            provision.PipRun(self.interpreter, self.log, 1, lambda text, phase: None).run(["-q", provision.PIP])
-        except UserError:
-            pass  # an index that has our packages but not this pip: the one we have will do
-        if torch_index and "torch" in pins(self.recipe.requirements):
-            torch = f"torch=={pins(self.recipe.requirements)['torch']}"
-            self._run_pip(console, title, 1, ["--index-url", torch_index, torch])
-        self._pip(console, title, self.recipe.requirements)
-        console.update(title, "self-test", "check")
+        if source.wheels is None:
+            try:
+                provision.PipRun(self.interpreter, self.log, ()).run(["-q", provision.PIP])
+            except UserError:
+                pass  # an index that has our packages but not this pip: the one we have will do
+        torch_index = self._torch(console, title, source, gpu) if "torch" in wanted else ""
+        self._pip(console, title, self.recipe.requirements, source)
+        console.update(title, "self-test", "check", share=PIP_SHARE[1])
         checked = self.check()
         if defect := self._wrong_versions():
             raise UserError("pip installed other versions than asked for", where=str(self.folder), found=defect)
@@ -272,29 +282,64 @@ class Environment:
         stamp = {
             "folder": str(self.folder),
             "python": self.python,
-            "pins": pins(self.recipe.requirements),
+            "pins": wanted,
             "torch_index": torch_index,
             "seconds": round(seconds, 1),
             "check": checked,
         }
-        write_atomically(self.folder / STAMP, json.dumps(stamp, indent=2) + "\n")
-        console.done(title, f"ready after {clock(seconds)} ({', '.join(f'{k} {v}' for k, v in checked.items() if v)})")
+        if gpu and not checked.get("cuda"):
+            stamp["note"] = packages.why_no_cuda(gpu, checked.get("cuda_build"))
+        self._write_stamp(stamp)
+        found = ", ".join(f"{k} {v}" for k, v in checked.items() if v and k != "memory")
+        console.done(title, f"ready after {clock(seconds)} ({found})")
+
+    def _torch(self, console: Console, title: str, source: Source, gpu: Gpu | None) -> str:
+        """Install torch by itself where it has an index of its own; returns the index, "" if it is pip's."""
+        if source.wheels is not None:
+            return ""
+        indexes = (source.torch_index,) if source.torch_index else packages.torch_indexes(gpu)
+        if not source.torch_index and packages.GENERAL in indexes and packages.pip_has_places(self.interpreter):
+            return ""
+        torch = f"torch=={pins(self.recipe.requirements)['torch']}"
+        for index in indexes:
+            if index == packages.GENERAL:
+                return ""
+            # What torch itself needs comes with the other packages, in the pinned versions.
+            arguments = ["--index-url", index, "--no-deps", torch]
+            if index != indexes[-1]:
+                arguments = ["--retries", "1", "--timeout", "15", *arguments]  # there is another one
+            try:
+                self._run_pip(console, title, ["torch"], arguments, TORCH_SHARE)
+                return index
+            except UserError as error:
+                if index == indexes[-1]:
+                    raise
+                console.note(f"{title}: no {torch} from {index} ({error.what}); trying the next index")
+        return ""
 
     def _wrong_versions(self) -> str:
         found = provision.installed_versions(self.folder)
         wrong = [f"{k} {found.get(k)}" for k, v in pins(self.recipe.requirements).items() if found.get(k) != v]
         return ", ".join(wrong)
 
-    def _pip(self, console: Console, title: str, requirements: Path) -> None:
-        arguments = ["-r", str(requirements)]
+    def _pip(self, console: Console, title: str, requirements: Path, source: Source) -> None:
+        arguments = [*source.arguments(), "-r", str(requirements)]
         if requirements != self.recipe.requirements:
             arguments += ["-c", str(self.recipe.requirements)]
-        self._run_pip(console, title, len(pins(requirements)), arguments)
+        there = provision.installed_versions(self.folder)
+        missing = [name for name, version in pins(requirements).items() if there.get(name) != version]
+        self._run_pip(console, title, missing, arguments, (TORCH_SHARE[1] if "torch" in there else 0.0, PIP_SHARE[1]))
 
-    def _run_pip(self, console: Console, title: str, expected: int, arguments: list[str]) -> None:
-        run = provision.PipRun(
-            self.interpreter, self.log, expected, lambda text, phase: console.update(title, text, phase)
-        )
+    def _run_pip(
+        self, console: Console, title: str, expected: list[str], arguments: list[str], span: tuple[float, float]
+    ) -> None:
+        """`span`: which part of making the environment this is."""
+
+        def report(progress: provision.Progress) -> None:
+            share = span[0] + (span[1] - span[0]) * progress.share
+            console.update(title, progress.text, progress.phase, share, progress.seconds_left)
+
+        run = provision.PipRun(self.interpreter, self.log, expected, report)
         try:
             # Without --no-compile pip compiles every file of torch to bytecode, which takes longer than unpacking it;
             # Python does so by itself for the few that are imported.
@@ -334,7 +379,9 @@ def named_interpreter(recipe: Recipe, environ: Mapping[str, str] = os.environ) -
     return python
 
 
-def ensure_backend(console: Console, tests: bool = False, verify: bool = False, torch_index: str = "") -> Path:
+def ensure_backend(
+    console: Console, tests: bool = False, verify: bool = False, source: Source | None = None, spoiled: str = ""
+) -> Path:
     """The Python of the backend, made or repaired where needed."""
     if python := named_interpreter(BACKEND):
         return python
@@ -342,7 +389,7 @@ def ensure_backend(console: Console, tests: bool = False, verify: bool = False, 
         raise UserError(
             "this Python is too old", where=sys.executable, expected="3.11 or newer", found=platform.python_version()
         )
-    return Environment(BACKEND).ensure(console, tests, verify, torch_index)
+    return Environment(BACKEND).ensure(console, tests, verify, source, spoiled)
 
 
 def find_backend() -> Path | None:

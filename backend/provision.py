@@ -13,14 +13,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from .console import clock, megabytes
+from .console import megabytes
 from .errors import UserError
 
 # The pip that interpreters bring along differs by years; one version makes its output readable and its result the same.
 PIP = "pip==25.3"
+
+# For the time left: bytes of wheels before pip says them, of downloads a second before there were any, and unpacked.
+LARGE_WHEELS = {"torch": 500e6, "triton": 190e6, "warp-lang": 130e6, "scipy": 35e6, "numpy": 17e6}
+GUESSED_SPEED = 10e6
+UNPACKED_PER_SECOND = 40e6
 
 # What pip says in these cases, and what we say instead.
 PIP_PROBLEMS = (
@@ -78,13 +84,36 @@ def clean_environ(**more: str) -> dict[str, str]:
 
 def make_venv(python: str, folder: Path, log: Path) -> None:
     """Make a virtual environment with pip at `folder`; UserError if this Python cannot."""
-    with open(log, "w", encoding="utf-8") as file:
+    _venv(python, ["--clear", str(folder)], folder, log)
+
+
+def missing_base(folder: Path) -> bool:
+    """Whether the Python that a virtual environment was made with is gone: Blender was moved, replaced or removed."""
+    try:
+        text = (folder / "pyvenv.cfg").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    match = re.search(r"^home\s*=\s*(.+?)\s*$", text, re.MULTILINE)
+    return not match or not Path(match[1]).is_dir() or not interpreter(folder).exists()
+
+
+def rebase_venv(python: str, folder: Path, log: Path) -> None:
+    """Give a virtual environment whose Python is gone another one of the same version; its packages stay."""
+    for link in (folder / "bin").glob("python*"):
+        if link.is_symlink() and not link.exists():  # venv leaves links alone, broken ones too
+            link.unlink()
+    _venv(python, ["--upgrade", "--without-pip", str(folder)], folder, log)
+
+
+def _venv(python: str, arguments: Sequence[str], folder: Path, log: Path) -> None:
+    with open(log, "a", encoding="utf-8") as file:
+        start = file.tell()
         result = subprocess.run(
-            [python, "-m", "venv", "--clear", str(folder)], stdout=file, stderr=file, env=clean_environ(), check=False
+            [python, "-m", "venv", *arguments], stdout=file, stderr=file, env=clean_environ(), check=False
         )
     if result.returncode == 0 and interpreter(folder).exists():
         return
-    text = _tail(log)
+    text = _tail(log, start)
     if "ensurepip" in text or "No module named" in text:
         version = ".".join(map(str, sys.version_info[:2]))
         raise UserError(
@@ -95,21 +124,39 @@ def make_venv(python: str, folder: Path, log: Path) -> None:
     raise _problem(text, "could not make a virtual environment", folder, log)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a run of pip is."""
+
+    text: str
+    phase: str
+    share: float  # 0 to 1
+    seconds_left: float
+
+
 class PipRun:
     """One `pip install`, followed by reading its output and by counting what has arrived in site-packages."""
 
-    def __init__(self, python: Path, log: Path, expected: int, report: Callable[[str, str], None]) -> None:
-        """`expected` packages in all; `report(text, phase)` is called a few times a second."""
+    def __init__(
+        self, python: Path, log: Path, expected: Iterable[str], report: Callable[[Progress], None] = lambda _: None
+    ) -> None:
+        """`expected`: names of packages, as far as known. `report` is called a few times a second, in a thread of its
+        own; what it raises ends pip and comes out of `run`."""
         self.python = python
         self.log = log
-        self.expected = max(expected, 1)
         self.report = report
-        self.collected: list[str] = []
+        self.sizes = dict.fromkeys(expected, 0.0)  # package -> bytes of its wheel, 0 while not known
+        self.collected: set[str] = set()
+        self.fetched: set[str] = set()
         self.installing: list[str] = []
-        self.sizes: dict[str, float] = {}  # package -> bytes of its wheel
-        self.current = ""
-        self.received = 0.0
+        self.current = ""  # what is being downloaded
+        self.received = 0.0  # bytes of it
+        self.downloaded = 0.0  # bytes of what was downloaded before it
         self.began = time.monotonic()
+        self._download_began = 0.0
+        self._unpacking_began = 0.0
+        self._share = 0.0
+        self._refusal: BaseException | None = None
 
     def run(self, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         """Run pip to its end; UserError names what went wrong and the log."""
@@ -129,7 +176,7 @@ class PipRun:
                 env=dict(environ) if environ else clean_environ(),
             ) as process:
                 finished = threading.Event()
-                ticker = threading.Thread(target=self._tick, args=(finished,), daemon=True)
+                ticker = threading.Thread(target=self._tick, args=(finished, process), daemon=True)
                 ticker.start()
                 try:
                     assert process.stdout is not None
@@ -143,6 +190,8 @@ class PipRun:
                 finally:
                     finished.set()
                     ticker.join()
+        if self._refusal:
+            raise self._refusal
         if process.returncode:
             raise _problem(
                 _tail(self.log, start), "pip could not install the packages", self.python.parent.parent, self.log
@@ -153,58 +202,80 @@ class PipRun:
         if match := re.match(r"\s*Progress (\d+) of (\d+)", line):
             self.received = float(match[1])
         elif match := re.match(r"Collecting ([A-Za-z0-9_.-]+)", line):
-            self.current = normalized(match[1])
-            self.received = 0.0
-            if self.current not in self.collected:
-                self.collected.append(self.current)
-        elif match := re.match(
-            r"\s*(?:Downloading|Using cached) (?:\S*/)?([^/\s]+)\.whl.* \(([\d.]+) (kB|MB|GB)\)", line
-        ):
-            self._wheel(match[1], float(match[2]) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[match[3]])
+            self.collected.add(normalized(match[1]))
+        elif match := re.match(r"\s*(Downloading|Using cached) (?:\S*/)?([^/\s]+)\.whl \(([\d.]+) (kB|MB|GB)\)", line):
+            size = float(match[3]) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[match[4]]
+            self._wheel(match[2], size, downloading=match[1] == "Downloading")
         elif match := re.match(r"\s*Processing (\S+)/([^/\s]+)\.whl", line):
             try:
                 self._wheel(match[2], float(os.path.getsize(f"{match[1]}/{match[2]}.whl")))
             except OSError:
                 self._wheel(match[2], 1e6)
         elif line.startswith("Installing collected packages: "):
+            self._end_download()
+            self._unpacking_began = time.monotonic()
             self.installing = [normalized(name) for name in line.partition(": ")[2].split(",")]
 
-    def _wheel(self, name: str, size: float) -> None:
+    def _wheel(self, name: str, size: float, downloading: bool = False) -> None:
+        self._end_download()
         name = normalized(name.split("-")[0])
         self.sizes[name] = size
-        self.current = name
-        if name not in self.collected:
-            self.collected.append(name)
+        self.collected.add(name)
+        if downloading:
+            self.current, self.received = name, 0.0
+            self._download_began = self._download_began or time.monotonic()
+        else:
+            self.fetched.add(name)
 
-    def describe(self, arrived: set[str]) -> tuple[str, str, float]:
-        """What to show, the phase it belongs to, and how far all of it is, 0 to 1. `arrived`: installed packages."""
-        total = max(self.expected, len(self.collected))
-        if not self.installing:
-            size = self.sizes.get(self.current, 0.0)
-            parts = f"fetching {len(self.collected)} of {total} {self.current}".rstrip()
-            partial = 0.0
-            if size > 20e6:
-                parts += (
-                    f" ({megabytes(self.received)} of {megabytes(size)})" if self.received else f" ({megabytes(size)})"
-                )
-                partial = min(self.received / size, 1.0)
-            return parts, "fetching", 0.5 * max(0.0, len(self.collected) - 1 + partial) / total
-        # Unpacking time goes with size; the constant stands for the many small files of small packages.
-        weights = {name: self.sizes.get(name, 0.0) + 3e6 for name in self.installing}
-        done = [name for name in self.installing if name in arrived]
-        now = next((name for name in self.installing if name not in arrived), "")
-        share = sum(weights[name] for name in done) / sum(weights.values())
-        number = min(len(done) + 1, len(self.installing))
-        return f"installing {number} of {len(self.installing)} {now}".rstrip(), "installing", 0.5 + 0.5 * share
+    def _end_download(self) -> None:
+        if self.current:
+            self.fetched.add(self.current)
+            self.downloaded += self.sizes[self.current]
+        self.current, self.received = "", 0.0
 
-    def _tick(self, finished: threading.Event) -> None:
+    def describe(self, arrived: set[str]) -> Progress:
+        """How far it is, judged by bytes. `arrived`: the packages that are installed."""
+        now = time.monotonic()
+        sizes = {name: self.sizes.get(name) or _guess(name) for name in self.sizes.keys() | self.collected}
+        unpacking = sum(sizes.values()) / UNPACKED_PER_SECOND
+        if self.installing:
+            # Unpacking time goes with size; the constant stands for the many small files of small packages.
+            weights = {name: sizes.get(name, 0.0) + 3e6 for name in self.installing}
+            done = [name for name in self.installing if name in arrived]
+            share = sum(weights[name] for name in done) / sum(weights.values())
+            elapsed = now - self._unpacking_began
+            left = elapsed * (1.0 - share) / share if share > 0.1 else max(unpacking - elapsed, 1.0)
+            waiting = next((name for name in self.installing if name not in arrived), "")
+            number = min(len(done) + 1, len(self.installing))
+            text, phase = f"installing {number} of {len(self.installing)} {waiting}".rstrip(), "installing"
+        else:
+            seconds, got = now - self._download_began, self.downloaded + self.received
+            speed = got / seconds if self._download_began and seconds > 2.0 and got > 1e6 else GUESSED_SPEED
+            missing = sum(size for name, size in sizes.items() if name not in self.fetched) - self.received
+            left = max(missing, 0.0) / speed + unpacking
+            text, phase = f"looking up {len(self.collected)} of {len(sizes)} packages", "fetching"
+            if self.current:
+                number = min(len(self.fetched) + 1, len(sizes))
+                text = f"downloading {number} of {len(sizes)} {self.current}"
+                if (size := sizes[self.current]) > 20e6:
+                    text += f" ({megabytes(self.received)} of {megabytes(size)})"
+        elapsed = now - self.began
+        self._share = max(self._share, elapsed / (elapsed + left + 1e-3))  # a bar that goes back unsettles
+        return Progress(text, phase, self._share, left)
+
+    def _tick(self, finished: threading.Event, process: subprocess.Popen[str]) -> None:
         while not finished.wait(0.3):
-            text, phase, share = self.describe(installed_names(self.python.parent.parent) if self.installing else set())
-            elapsed = time.monotonic() - self.began
-            text += f", {clock(elapsed)}"
-            if share > 0.15 and elapsed > 3.0:
-                text += f", about {clock(elapsed * (1.0 - share) / share)} left"
-            self.report(text, phase)
+            try:
+                self.report(self.describe(installed_names(self.python.parent.parent) if self.installing else set()))
+            except BaseException as error:
+                self._refusal = error
+                process.terminate()
+                return
+
+
+def _guess(name: str) -> float:
+    """Bytes of a wheel of which pip has not told the size yet."""
+    return 200e6 if name.startswith("nvidia") else LARGE_WHEELS.get(name, 3e6)
 
 
 def normalized(name: str) -> str:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,12 @@ from backend import blender, environment, provision
 from backend.console import Console
 from backend.environment import STAMP, Environment, Recipe
 from backend.errors import UserError
+from backend.packages import Source
 
 CHECK = 'import tiny_unrender_part, json; print("CHECK " + json.dumps({"tiny": tiny_unrender_part.VERSION}))'
+
+
+VARIABLES = ("TORCH_INDEX", "WHEELS", "OFFLINE")
 
 
 def write_wheel(folder: Path, name: str, version: str) -> None:
@@ -52,7 +57,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     (tmp_path / "requirements.txt").write_text("tiny-unrender-part==1.0  # ours\n")
     (tmp_path / "requirements-test.txt").write_text("tiny-unrender-test==2.0\n")
     monkeypatch.setenv("UNRENDER_HOME", str(tmp_path / "home"))
-    for variable in ("PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT", "UNRENDER_TORCH_INDEX"):
+    for variable in ("PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT", *(f"UNRENDER_{name}" for name in VARIABLES)):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -151,7 +156,7 @@ def remove_package(tiny: Environment) -> None:
     next(provision.site_packages(tiny.folder)[0].glob("tiny*.dist-info/RECORD")).unlink()
 
 
-@pytest.mark.parametrize("damage", [remove_stamp, spoil_stamp, move_stamp, remove_python, remove_package])
+@pytest.mark.parametrize("damage", [remove_stamp, spoil_stamp, move_stamp, remove_package])
 def test_damage_is_seen_and_repaired(recipe: Recipe, made: list[str], damage: Callable[[Environment], None]) -> None:
     tiny = Environment(recipe)
     tiny.ensure(quiet())
@@ -161,6 +166,88 @@ def test_damage_is_seen_and_repaired(recipe: Recipe, made: list[str], damage: Ca
     tiny.ensure(quiet())
     assert made == ["venv", "requirements.txt"] * 2
     assert tiny.defect() == ""
+
+
+def move_base(tiny: Environment) -> None:
+    """As when Blender, whose Python the environment was made with, is updated into another folder."""
+    config = tiny.folder / "pyvenv.cfg"
+    config.write_text(f"home = {tiny.folder / 'gone'}\ninclude-system-site-packages = false\n")
+    if os.name == "posix":
+        tiny.interpreter.unlink()
+        tiny.interpreter.symlink_to(tiny.folder / "gone" / "python")
+
+
+@pytest.mark.parametrize("damage", [remove_python, move_base])
+def test_another_python_takes_the_place_of_one_that_is_gone(
+    recipe: Recipe, made: list[str], damage: Callable[[Environment], None]
+) -> None:
+    tiny = Environment(recipe)
+    tiny.ensure(quiet())
+    damage(tiny)
+    assert tiny.defect() == "its Python is gone"
+    tiny.ensure(quiet())
+    assert made == ["venv", "requirements.txt"]  # nothing was installed again
+    assert tiny.defect() == "" and tiny.check() == {"tiny": "1.0"}
+    assert "gone" not in (tiny.folder / "pyvenv.cfg").read_text()
+
+
+def test_where_packages_are_broken_too_it_is_made_anew(recipe: Recipe, made: list[str]) -> None:
+    tiny = Environment(recipe)
+    tiny.ensure(quiet())
+    remove_python(tiny)
+    (provision.site_packages(tiny.folder)[0] / "tiny_unrender_part.py").unlink()
+    tiny.ensure(quiet())
+    assert made == ["venv", "requirements.txt"] * 2 and tiny.defect() == ""
+
+
+def test_a_self_test_is_forgotten_with_what_it_tested(recipe: Recipe, made: list[str]) -> None:
+    tiny = Environment(recipe)
+    tiny.ensure(quiet())
+    assert tiny.self_test() == {}
+    tiny.note_self_test({"passed": True, "device": "cpu"})
+    assert Environment(recipe).self_test() == {"passed": True, "device": "cpu"}
+    tiny.ensure(quiet(), spoiled="its self-test fails")
+    assert len(made) == 4 and tiny.self_test() == {} and tiny.defect() == ""
+
+
+def test_from_a_folder_of_wheels_without_any_index(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")  # where nothing answers
+    tiny = Environment(recipe)
+    began = time.monotonic()
+    tiny.ensure(quiet(), source=Source(wheels=tmp_path / "wheels"))
+    assert tiny.defect() == "" and tiny.stamp()["check"] == {"tiny": "1.0"}
+    assert time.monotonic() - began < 30
+    command = next(line for line in tiny.log.read_text().splitlines() if " pip install " in line)
+    assert f"--no-index --find-links {tmp_path / 'wheels'} -r {recipe.requirements}" in command
+
+
+def test_a_folder_without_the_wheels_is_refused_before_anything_is_removed(
+    recipe: Recipe, made: list[str], tmp_path: Path
+) -> None:
+    tiny = Environment(recipe)
+    tiny.ensure(quiet())
+    (tiny.folder / STAMP).unlink()
+    (tmp_path / "wheels" / "tiny_unrender_part-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(UserError, match=r"found none of tiny-unrender-part==1\.0.*pip download"):
+        tiny.ensure(quiet(), source=Source(wheels=tmp_path / "wheels"))
+    with pytest.raises(UserError, match="no such folder"):
+        tiny.ensure(quiet(), source=Source(wheels=tmp_path / "none"))
+    assert tiny.interpreter.exists() and len(made) == 2
+
+
+def test_offline_nothing_is_asked_for(recipe: Recipe, made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNRENDER_OFFLINE", "1")
+    tiny = Environment(recipe)
+    with pytest.raises(UserError, match="nothing may be downloaded.*Allow online access"):
+        tiny.ensure(quiet())
+    assert made == [] and not tiny.folder.exists()
+    tiny.ensure(quiet(), source=Source())
+    tiny.ensure(quiet(), verify=True)  # what is there needs no network
+    assert made == ["venv", "requirements.txt"]
 
 
 def test_verify_finds_what_only_an_import_shows(recipe: Recipe, made: list[str]) -> None:
@@ -188,7 +275,7 @@ def test_another_index_for_torch_means_another_build(recipe: Recipe, made: list[
     recipe.requirements.write_text("tiny-unrender-part==1.0\ntorch==2.0\n")
     tiny = Environment(recipe)
     tiny.ensure(quiet())
-    tiny.ensure(quiet(), verify=True, torch_index="file:///one")
+    tiny.ensure(quiet(), verify=True, source=Source(torch_index="file:///one"))
     assert len(made) == 4 and tiny.stamp()["torch_index"] == "file:///one"
     tiny.ensure(quiet(), verify=True)
     assert len(made) == 4
@@ -245,39 +332,6 @@ def test_a_python_without_venv(recipe: Recipe, tmp_path: Path) -> None:
         Environment(recipe, str(python)).ensure(quiet())
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
-        ("WARNING: Retrying ... Failed to establish a new connection: [Errno 101]", "registry cannot be reached"),
-        ("ERROR: No matching distribution found for torch==2.13.0", "has no torch==2.13.0 for this Python"),
-        ("PermissionError: [Errno 13] Permission denied: 'x'", "cannot be written"),
-        ("ERROR: something new", "found ERROR: something new"),
-    ],
-)
-def test_what_pip_says_becomes_one_line(text: str, said: str) -> None:
-    error = provision._problem(f"Collecting torch\n{text}\n", "pip failed", Path("env"), Path("log"))
-    assert said in str(error) and "Log: log" in str(error) and "\n" not in str(error)
-
-
-def test_progress_counts_packages_and_bytes() -> None:
-    run = provision.PipRun(Path("env/bin/python"), Path("log"), 3, lambda text, phase: None)
-    assert run.describe(set())[0] == "fetching 0 of 3"
-    run.read_line("Collecting numpy==2.4.6 (from -r requirements.txt (line 3))\n")
-    run.read_line("  Downloading numpy-2.4.6-cp311-cp311-manylinux_2_28_x86_64.whl (16.4 MB)\n")
-    run.read_line("Collecting torch==2.13.0\n")
-    run.read_line("  Downloading https://host/torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl.metadata (30 kB)\n")
-    run.read_line("  Downloading https://host/torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (800.0 MB)\n")
-    run.read_line("Progress 200000000 of 800000000\n")
-    text, phase, share = run.describe(set())
-    assert (text, phase) == ("fetching 2 of 3 torch (200 MB of 800 MB)", "fetching")
-    assert 0.2 < share < 0.25
-    run.read_line("Installing collected packages: numpy, torch\n")
-    assert run.describe(set())[0] == "installing 1 of 2 numpy"
-    text, phase, share = run.describe({"numpy"})
-    assert text == "installing 2 of 2 torch" and 0.5 < share < 0.52
-
-
 def test_pins_of_the_repository_agree() -> None:
     backend = environment.pins(environment.BACKEND.requirements)
     tests = environment.pins(environment.BACKEND.test_requirements)
@@ -285,13 +339,6 @@ def test_pins_of_the_repository_agree() -> None:
     assert {name for name in backend if name in tests and backend[name] != tests[name]} == set()
     for version in environment.BLENDER_PYTHONS:
         assert environment.pins(environment.blender_recipe(version).requirements)["bpy"].startswith("5.")
-
-
-def test_missing_system_libraries_are_named_as_packages(tmp_path: Path) -> None:
-    text = "ImportError: libXrender.so.1: cannot open shared object file: No such file or directory"
-    assert provision.missing_libraries(text, tmp_path) == ["libXrender.so.1"]
-    error = provision.library_error(["libXrender.so.1", "libEGL.so.1"], "blender")
-    assert "apt-get install libxrender1 libegl1" in str(error)
 
 
 def test_named_interpreters(recipe: Recipe, tmp_path: Path) -> None:
