@@ -40,7 +40,7 @@ from .job_folder import (
     tail,
     write_request,
 )
-from .processes import Claim, write_atomically
+from .processes import Claim, peak_memory, write_atomically
 
 __all__ = [
     "REQUESTS",
@@ -149,6 +149,8 @@ class Job:
             self._last["psnr"] = round(float(psnr), 3)
         if seconds_left is not None:
             self._last["seconds_left"] = round(float(seconds_left), 1)
+        if memory := peak_memory():
+            self._last["memory_bytes"] = memory
         self._write("progress", **self._last)
 
     def preview(self, file: Path) -> None:

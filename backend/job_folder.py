@@ -7,6 +7,7 @@ Standard library only. `backend.job` has the working side and offers everything 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -96,26 +97,31 @@ def read_settings(folder: Path) -> dict[str, Any]:
 class EventReader:
     """Reads a growing events.jsonl piece by piece: half-written lines wait, garbage lines are skipped.
 
-    When a new run replaces the file, reading begins again at its `started` event.
+    When a new run replaces the file, or something cuts it short, reading begins again at its `started` event.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = JobFolder(folder).events
+        self.at_end = True  # whether the last `poll` came to the end of what there was
         self._offset = 0
         self._head = b""
 
     def poll(self, limit: int = 1 << 20) -> list[Event]:
         """The events written since the last call, reading at most `limit` bytes. Never waits, never raises."""
+        self.at_end = True
         try:
+            if not self.path.is_file():  # opening a pipe would wait
+                return []
             with open(self.path, "rb") as file:
                 head = file.read(256).partition(b"\n")[0]
-                if not head.startswith(self._head):
+                if not head.startswith(self._head) or file.seek(0, os.SEEK_END) < self._offset:
                     self._offset = 0
                 self._head = head
                 file.seek(self._offset)
                 chunk = file.read(limit)
         except OSError:
             return []
+        self.at_end = len(chunk) < limit
         whole, newline, _ = chunk.rpartition(b"\n")
         if not newline:
             if len(chunk) == limit:  # a line longer than that is garbage
@@ -128,7 +134,7 @@ class EventReader:
 def _parse(line: bytes) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for a line of ten thousand brackets
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
@@ -167,7 +173,7 @@ def read_state(folder: Path) -> JobState:
     state = JobState()
     reader = EventReader(folder)
     running = JobFolder(folder).running_pid()  # asked first: a job that ends meanwhile has written its last event
-    while events := reader.poll():
+    while (events := reader.poll()) or not reader.at_end:
         for event in events:
             state.apply(event)
     if state.status in ("running", "paused") and not running:
@@ -185,6 +191,6 @@ def tail(folder: Path, poll: float = 0.2) -> Iterator[Event]:
             yield event
             if event["event"] in TERMINAL:
                 return
-        if not running and not events:
+        if not running and not events and reader.at_end:
             return
-        time.sleep(poll)
+        time.sleep(poll if reader.at_end else 0)

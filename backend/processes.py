@@ -68,6 +68,16 @@ def is_alive(pid: int, started: str) -> bool:
     return bool(started) and start_time(pid) == started
 
 
+def peak_memory() -> int:
+    """The most memory that this process has held so far, bytes; 0 where the system does not say."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file by `text`: a reader sees the old or the new one, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

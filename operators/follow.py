@@ -3,7 +3,7 @@
 
 Not a modal operator: loading a file would end that. `pump` is an ordinary function, so that tests can call it where
 timers never fire. What is known lives here, in Python, and so survives loading files and undo; scenes only hold the
-path of their job's folder, by which it is found again.
+paths of their jobs' folders, by which they are found again.
 """
 
 import time
@@ -13,50 +13,67 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from .. import __package__ as base_package
 from ..backend.errors import UserError
 from ..backend.job import JobFolder
-from . import jobs
+from . import job_notes, preview_colors, previews, queue_jobs, scene_jobs
 from .blender_context import settings_of, windows
+from .job_places import register_folder
+from .job_text import clip
 from .jobs import JobWatch
+from .queue_files import Entry
 
 WATCHES: dict[Path, JobWatch] = {}
 
 TICK_SECONDS = 0.25
 BUSY_TICK_SECONDS = 0.02  # while there is a backlog of events to read
-TICK_BUDGET_SECONDS = 0.01  # for all jobs together, so that drawing never waits
+IDLE_TICK_SECONDS = 1.0  # while nothing happens, but something may
+TICK_BUDGET_SECONDS = 0.01  # for the events of all jobs together, so that drawing never waits
+FOLDER_CHECK_SECONDS = 2.0  # from one look at the files of the queue and of other Blenders to the next
+
+_next_folder_check = 0.0
 
 
 def pump() -> float | None:
-    """One tick of the timer: reads what jobs wrote, imports what was finished. Returns the seconds to the next one, or
-    None when no job needs following."""
-    deadline = time.perf_counter() + TICK_BUDGET_SECONDS
-    changed = backlog = False
+    """One tick of the timer: reads what jobs wrote, shows their mesh, imports what was finished, starts what waits.
+    Returns the seconds to the next one, or None when there is nothing to follow."""
+    previewing = False
+    backlog, changed = _poll()
     for watch in list(WATCHES.values()):
-        if time.perf_counter() > deadline:
-            backlog = True
-            break
-        if watch.poll():
-            changed = backlog = True
-            if not watch.active and (register := _job_register()):
-                jobs.forget(register, watch.folder)
         if watch.status == "finished" and watch.import_wanted and not bpy.app.is_job_running("RENDER"):
-            watch.import_wanted = False  # once, whatever comes of it, and also if the artist undoes it
-            import_finished(watch)
-            changed = True
+            changed |= _import(watch)
+    if not backlog:  # a tick that has read events does not also build a mesh
+        previewing = previews.tick([(watch, scene_of(watch)) for watch in WATCHES.values()])
+        changed |= _start_next()
     if changed:
         redraw()
-    if all(watch.settled and not (watch.status == "finished" and watch.import_wanted) for watch in WATCHES.values()):
-        return None
-    return BUSY_TICK_SECONDS if backlog else TICK_SECONDS
+    if backlog:
+        return BUSY_TICK_SECONDS
+    if not all(watch.settled for watch in WATCHES.values()):
+        return TICK_SECONDS
+    return IDLE_TICK_SECONDS if previewing or (queue_jobs.WAITING and not queue_jobs.is_held()) else None
+
+
+def _poll() -> tuple[bool, bool]:
+    """Reads what jobs wrote: whether there may be more at once, and whether anything is new."""
+    deadline = time.perf_counter() + TICK_BUDGET_SECONDS
+    backlog = changed = False
+    for watch in list(WATCHES.values()):
+        if time.perf_counter() > deadline:
+            return True, changed
+        if watch.poll():
+            changed = True
+            if not watch.active and (register := register_folder()):
+                job_notes.forget(register, watch.folder)
+        backlog |= watch.behind
+    return backlog or changed, changed
 
 
 def follow(watch: JobWatch) -> None:
     """Takes a job in and makes sure that the timer runs."""
     WATCHES.pop(watch.folder, None)
     WATCHES[watch.folder] = watch  # the latest is last
-    if watch.active and (register := _job_register()):
-        jobs.remember(register, watch.folder)
+    if watch.active and (register := register_folder()):
+        job_notes.remember(register, watch.folder)
     wake()
 
 
@@ -67,36 +84,83 @@ def attach(folder: Path) -> JobWatch | None:
     if not JobFolder(folder).is_job():
         return None
     watch = JobWatch(folder)
+    watch.witnessed = bool(JobFolder(folder).running_pid())
+    scene = scene_of(watch)
+    # What ended unseen is offered, not imported: it may have been before, and nobody expects it now.
+    watch.import_wanted = watch.witnessed and scene is not None and settings_of(scene).import_when_finished
     follow(watch)
     return watch
 
 
+def enqueue(entry: Entry) -> int:
+    """Starts a reconstruction, or puts it into the queue while others are at work: how many come before it.
+
+    Raises UserError where neither can be done.
+    """
+    queued = 0 if queue_jobs.is_held() else len(queue_jobs.WAITING)
+    ahead = queued + sum(watch.active for watch in WATCHES.values())
+    if not ahead and not busy_elsewhere():
+        follow(queue_jobs.launch(entry))
+        return 0
+    queue_jobs.add(entry)
+    wake()
+    return max(ahead, 1)
+
+
+def start_waiting(entry: Entry) -> None:
+    """Starts a reconstruction of the queue, whatever else runs."""
+    watch = queue_jobs.start_waiting(entry)
+    if watch is not None:
+        follow(watch)
+
+
+def _start_next() -> bool:
+    """Starts the next of the queue when its turn has come. Looks at the files now and then only."""
+    global _next_folder_check
+    now = time.monotonic()
+    if now < _next_folder_check:
+        return False
+    _next_folder_check = now + FOLDER_CHECK_SECONDS
+    before = list(queue_jobs.WAITING)
+    queue_jobs.refresh()
+    attach_scenes()  # another Blender may have started what waited here
+    at_work = any(watch.active for watch in WATCHES.values())
+    if queue_jobs.WAITING and not queue_jobs.is_held() and not at_work and not busy_elsewhere():
+        start_waiting(queue_jobs.WAITING[0])
+    return before != queue_jobs.WAITING
+
+
+def busy_elsewhere() -> bool:
+    """Whether a job is at work that another Blender has started."""
+    register = register_folder()
+    remembered = job_notes.remembered(register) if register else []
+    return any(folder not in WATCHES and JobFolder(folder).running_pid() for folder in remembered)
+
+
 def wake() -> None:
     """Starts the timer unless it runs."""
+    global _next_folder_check
+    _next_folder_check = 0.0
     if not bpy.app.timers.is_registered(pump):
         bpy.app.timers.register(pump, first_interval=BUSY_TICK_SECONDS, persistent=True)
 
 
 def job_of(scene: bpy.types.Scene | None) -> JobWatch | None:
-    """The job to show beside a scene: its own, else the latest still at work (started before an undo or file load)."""
-    own = WATCHES.get(folder) if scene is not None and (folder := _folder_of(scene)) is not None else None
+    """The job to show beside a scene: its own, else the latest still at work (started before a file was loaded), else
+    one that ended while no Blender looked."""
+    folders = scene_jobs.folders(scene) if scene is not None else []
+    own = WATCHES.get(folders[-1]) if folders else None
     if own is not None:
         return own
-    return next((watch for watch in reversed(WATCHES.values()) if watch.active), None)
+    others = [watch for watch in reversed(WATCHES.values()) if watch.active]
+    others.sort(key=lambda watch: watch.folder not in folders)
+    others += [watch for watch in reversed(WATCHES.values()) if watch.lost and not previews.is_imported(watch)]
+    return others[0] if others else None
 
 
 def scene_of(watch: JobWatch) -> bpy.types.Scene | None:
     """The scene of the open file that the job belongs to."""
-    for scene in bpy.data.scenes:
-        if _folder_of(scene) == watch.folder:
-            return scene
-    return None
-
-
-def _folder_of(scene: bpy.types.Scene) -> Path | None:
-    """The job folder that a scene names."""
-    path = settings_of(scene).job_folder
-    return Path(bpy.path.abspath(path)) if path else None
+    return scene_jobs.scene_of_job(watch.folder)
 
 
 def redraw() -> None:
@@ -109,58 +173,83 @@ def redraw() -> None:
                         region.tag_redraw()
 
 
-def import_finished(watch: JobWatch) -> None:
-    """Imports a job's result into the scene it was started from, as one undo step. Says in the job's message if not."""
+def _import(watch: JobWatch) -> bool:
+    """Imports a job's result into the scene it was started from, as one undo step; says whether anything changed."""
     scene = scene_of(watch)
     if scene is None:
-        watch.message = "Finished. Its scene is not open: import the result where you want it"
-        return
-    window = next((window for window in windows() if window.scene == scene), None)
-    context: dict[str, Any] = {"scene": scene} if window is None else {"window": window, "scene": scene}
+        waits = "Finished. It is imported when you open its scene again, or import it where you want it"
+        changed, watch.message = watch.message != waits, waits
+        return changed
+    watch.import_wanted = False  # once, whatever comes of it, and also if the artist undoes it
+    watch.message = ""
+    previews.hide()  # the undo step shall not hold both
     try:
-        with bpy.context.temp_override(**context):
-            ops: Any = bpy.ops  # what add-ons register is in no stub
-            ops.unrender.import_result("EXEC_DEFAULT", True, directory=str(watch.result), capture=_capture(scene))
+        # The scene by name, not by overriding the context: while a context is overridden, the end of an operator asks
+        # Python for it without Python's lock, and Blender up to 5.0 crashes if another thread runs at that moment.
+        ops: Any = bpy.ops  # what add-ons register is in no stub
+        ops.unrender.import_result(
+            "EXEC_DEFAULT", True, directory=str(watch.result), capture=_capture(scene), scene=scene.name
+        )
+        watch.imported = True
+        scene_jobs.discard(watch.folder)
     except (RuntimeError, UserError) as error:  # an operator's error report arrives as RuntimeError
-        watch.message = jobs.clip(str(error).removeprefix("Error: "))
+        watch.message = clip(str(error).removeprefix("Error: "))
+    return True
 
 
 def _capture(scene: bpy.types.Scene) -> str:
     return str(bpy.path.abspath(settings_of(scene).capture))
 
 
-def _job_register() -> Path | None:
-    """The folder of notes about running jobs, in the add-on's own writable place."""
-    try:
-        return Path(bpy.utils.extension_path_user(base_package, path="jobs", create=True))
-    except (ValueError, OSError):  # not installed as an extension, or nowhere to write
-        return None
+def attach_scenes() -> None:
+    """Follows the jobs of the open file's scenes."""
+    for scene in bpy.data.scenes:
+        for folder in scene_jobs.folders(scene):
+            attach(folder)
 
 
 @persistent
 def on_load(*_: object) -> None:
-    """After a file was opened: its scenes' jobs are followed again."""
-    for scene in bpy.data.scenes:
-        if (folder := _folder_of(scene)) is not None:
-            attach(folder)
+    """After a file was opened: its scenes' jobs are followed again, and imported if they ended meanwhile."""
+    preview_colors.forget()
+    attach_scenes()
+    wake()
+
+
+@persistent
+def on_undo(*_: object) -> None:
+    """After an undo, which may have brought an old preview back, or taken the present one away."""
+    if WATCHES:
+        wake()
 
 
 def find_jobs() -> None:
-    """Once after start: jobs of the open file, and those that were at work when another Blender last looked."""
+    """Once after start: jobs of the open file, those that were at work when another Blender last looked, the queue."""
     on_load()
-    register = _job_register()
-    for folder in jobs.remembered(register) if register else []:
-        attach(folder)
+    register = register_folder()
+    for folder in job_notes.remembered(register) if register else []:
+        if (watch := attach(folder)) is not None:
+            watch.lost = not watch.witnessed
+    queue_jobs.refresh()
+    # A queue whose work goes on goes on too; one that rests is not started by merely opening Blender.
+    queue_jobs.hold(bool(queue_jobs.WAITING) and not any(watch.witnessed for watch in WATCHES.values()))
 
 
 def register() -> None:
+    scene_jobs.register()
     bpy.app.handlers.load_post.append(on_load)
+    bpy.app.handlers.undo_post.append(on_undo)
+    bpy.app.handlers.redo_post.append(on_undo)
     # The open file may not be looked at while Blender enables add-ons at its start: do it when it is up.
     bpy.app.timers.register(find_jobs, first_interval=0.1, persistent=True)
 
 
 def unregister() -> None:
+    previews.hide()
     bpy.app.handlers.load_post.remove(on_load)
+    bpy.app.handlers.undo_post.remove(on_undo)
+    bpy.app.handlers.redo_post.remove(on_undo)
+    scene_jobs.unregister()
     for function in (pump, find_jobs):
         if bpy.app.timers.is_registered(function):
             bpy.app.timers.unregister(function)

@@ -68,13 +68,16 @@ class UNRENDER_OT_import_result(bpy.types.Operator):
         description="Where the photographs are, if the result does not know",
         options={"HIDDEN", "SKIP_SAVE"},
     )
+    scene: StringProperty(
+        name="Scene", description="Where it goes; empty: the scene at hand", options={"HIDDEN", "SKIP_SAVE"}
+    )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> "OperatorResult":
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> "OperatorResult":
-        scene = scene_of(context)
+        scene = bpy.data.scenes.get(self.scene) or scene_of(context)
         try:
             placed = place_result(Path(bpy.path.abspath(self.directory)), scene, self._options())
         except UserError as error:

@@ -6,27 +6,26 @@ nothing is asked of the process except whether it still lives; everything else i
 """
 
 import contextlib
-import hashlib
-import json
 import math
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ..backend.errors import UserError
-from ..backend.job import EventReader, JobFolder, JobState, Request, write_request
+from ..backend.job import Event, EventReader, JobFolder, JobState, Request, write_request
+from . import job_process
+from .job_text import clip, last_line
+from .psnr_curve import PsnrCurve
 
 Status = Literal["none", "starting", "running", "paused", "finished", "failed", "stopped", "died"]
 ACTIVE: tuple[Status, ...] = ("starting", "running", "paused")
 
 BYTES_PER_POLL = 1 << 18  # parsed in about 3 ms
 ALIVE_CHECK_SECONDS = 2.0  # a process listing on macOS costs tens of milliseconds
+PATIENCE_SECONDS = 15.0  # after which a request counts as not heard
 KEPT_WARNINGS = 20
-LONGEST_TEXT = 400  # a panel shows no more of one message
 _EXIT_STOPPED = 130
 
 
@@ -46,12 +45,19 @@ class JobWatch:
         self.log = log
         self.status: Status = "starting" if process else "none"
         self.message = ""  # why it failed, or what else went wrong
+        self.said = ""  # the last line of its log, while it has no events to tell
         self.asked: Request | None = None  # what the artist asked for and the job has not yet answered
+        self.curve = PsnrCurve()
         self.import_wanted = False
+        self.imported = False
+        self.witnessed = process is not None  # whether it was seen at work, and not only what it left
+        self.lost = False  # whether it ended while no Blender looked
+        self._last_psnr: float | None = None
         self._launched = launched
         self._reader = EventReader(folder)
         self._state = JobState()
         self._next_alive_check = 0.0
+        self._heard = self._asked_at = time.monotonic()
 
     @property
     def active(self) -> bool:
@@ -65,6 +71,18 @@ class JobWatch:
     @property
     def result(self) -> Path:
         return JobFolder(self.folder).result
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there is something to import: a job that died may have finished its result before."""
+        return self.status == "finished" or (self.status == "died" and (self.result / "asset.glb").is_file())
+
+    @property
+    def preview(self) -> Path | None:
+        """The latest mesh it showed. Only the name is taken from the event: nothing outside the job's own folder."""
+        name = self._state.preview.replace("\\", "/").rpartition("/")[2]
+        plain = len(name) < 200 and name.endswith(".ply") and name.isprintable()
+        return JobFolder(self.folder).preview / name if plain else None
 
     @property
     def warnings(self) -> list[str]:
@@ -82,30 +100,56 @@ class JobWatch:
 
     @property
     def psnr(self) -> float | None:
-        return self._number("psnr")
+        """The last one reported: stages without steps have none."""
+        psnr = self._number("psnr")
+        return self._last_psnr if psnr is None else psnr
 
     @property
     def seconds_left(self) -> float | None:
         return self._number("seconds_left")
 
     @property
+    def memory(self) -> float | None:
+        """The most memory that it has used, bytes; None where its reports do not say."""
+        return self._number("memory_bytes")
+
+    @property
     def can_resume(self) -> bool:
         return not self.active and JobFolder(self.folder).checkpoint.is_dir()
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long a running job has said nothing; 0 while it has no reason to speak."""
+        return time.monotonic() - self._heard if self.status == "running" else 0.0
+
+    @property
+    def deaf(self) -> bool:
+        """Whether it has been asked to stop in vain, or is too young to hear: then its process can be ended."""
+        waited = time.monotonic() - self._asked_at
+        return self.status == "starting" or (self.active and self.asked == "stop" and waited > PATIENCE_SECONDS)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the job had written more than the last `poll` could read."""
+        return not self._reader.at_end
+
     def poll(self) -> bool:
         """Reads a bounded piece of what the job wrote since the last call; says whether anything changed."""
-        before = (self.status, self.message)
+        before = (self.status, self.message, self.said, self.deaf)
         now = time.monotonic()
         # Asked before reading: what a process that ends meanwhile has written last is then read as well.
         ended = self._has_ended() if now >= self._next_alive_check else None
         events = self._read()
+        if events:
+            self._heard = now
         if ended is not None:
             self._next_alive_check = now + ALIVE_CHECK_SECONDS
-            if ended and not events:
+            self.said = last_line(self.log) if self.status == "starting" else ""
+            if ended and not events and self._reader.at_end:
                 self._note_end()
             elif ended:
                 self._next_alive_check = 0.0  # there is more to read first
-        return bool(events) or (self.status, self.message) != before
+        return bool(events) or (self.status, self.message, self.said, self.deaf) != before
 
     def request(self, request: Request) -> None:
         """Asks the job to pause, resume, stop or finish early. Raises UserError where its folder cannot be written."""
@@ -116,24 +160,44 @@ class JobWatch:
                 "cannot tell the job", where=str(self.folder), found=error.strerror or str(error)
             ) from error
         self.asked = request
+        self._asked_at = time.monotonic()
+
+    def end_process(self) -> None:
+        """Ends a job that does not listen. Raises UserError where its process is not ours to end."""
+        pid = self.process.pid if self.process is not None and self.process.poll() is None else 0
+        pid = pid or job_process.pid_here(self.folder)
+        if not pid:
+            raise UserError(
+                "its process is not on this machine, or has ended already",
+                where=str(self.folder),
+                remedy="End it where it runs.",
+            )
+        job_process.end(pid)
+        self.asked = "stop"
+        self._next_alive_check = 0.0
 
     def _read(self) -> int:
-        """Applies new events; how many lines there were, those of earlier runs included."""
-        try:
-            events = self._reader.poll(BYTES_PER_POLL)
-        except RecursionError:  # a line of ten thousand brackets
-            return 1
+        """Applies new events; how many there were, those of earlier runs included."""
+        events = self._reader.poll(BYTES_PER_POLL)
         for event in events:
             if self._launched and not _at_least(event.get("time"), self._launched):
                 continue
-            self._state.apply(event)
-            del self._state.warnings[:-KEPT_WARNINGS]
-            if self._state.status != "none":
-                self.status = self._state.status
-                self.message = clip(self._state.message)
-            if self.asked and self._answers(self.asked):
-                self.asked = None
+            self._apply(event)
         return len(events)
+
+    def _apply(self, event: Event) -> None:
+        self._state.apply(event)
+        del self._state.warnings[:-KEPT_WARNINGS]
+        if event["event"] == "started":
+            self.curve, self._last_psnr = PsnrCurve(), None
+        elif event["event"] == "progress" and (psnr := self._number("psnr")) is not None:
+            self.curve.add(psnr)
+            self._last_psnr = psnr
+        if self._state.status != "none":
+            self.status = self._state.status
+            self.message = clip(self._state.message)
+        if self.asked and self._answers(self.asked):
+            self.asked = None
 
     def _answers(self, asked: Request) -> bool:
         return (
@@ -152,10 +216,12 @@ class JobWatch:
     def _note_end(self) -> None:
         """Its process is gone without a last event: a crash, or a refusal before the job began."""
         code = self.process.returncode if self.process else None
-        if code == _EXIT_STOPPED:
+        stopped = code == _EXIT_STOPPED or self.asked == "stop"
+        began = self.status != "starting"
+        self.asked = None
+        if stopped:
             self.status, self.message = "stopped", ""
             return
-        began = self.status != "starting"
         self.status = "died" if began else "failed"
         said = last_line(self.log)
         ending = f"The reconstruction ended unexpectedly{f' (exit code {code})' if code is not None else ''}"
@@ -182,93 +248,12 @@ def launch(
     """Starts `PYTHON -m backend reconstruct CAPTURE --out FOLDER …` and returns at once.
 
     `root` holds the backend; `log` receives everything the process prints, and stands outside `folder`, which the job
-    wants for itself. The process is in a session of its own: neither Ctrl-C on Blender's terminal nor Blender's end
-    reach it. Raises UserError when it cannot be started.
+    wants for itself. Raises UserError when it cannot be started.
     """
     launched = time.time()
-    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")}
-    # No byte code: an extension's folder belongs to Blender, and may be read-only.
-    own |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "UNRENDER_LAUNCHED": repr(launched)}
-    own |= environ or {}
-    detached: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     command = [*python, "-m", "backend", "reconstruct", str(capture), "--out", str(folder), *options]
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "wb") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=root,
-                env=own,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                **detached,
-            )
-    except OSError as error:
-        raise UserError(
-            "cannot start the reconstruction",
-            where=str(python[0]),
-            found=error.strerror or str(error),
-            remedy="Check 'Backend Python' in the add-on's preferences.",
-        ) from error
+    process = job_process.start(command, root, log, {"UNRENDER_LAUNCHED": repr(launched), **(environ or {})})
     return JobWatch(folder, process, launched, log)
-
-
-def clip(text: str) -> str:
-    """One line of bounded length."""
-    text = " ".join(text[: 4 * LONGEST_TEXT].split())
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
-
-
-def last_line(log: Path | None) -> str:
-    """The last line of a log that says something, "" if there is none. Reads only its end."""
-    if log is None:
-        return ""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return clip(next((line for line in reversed(lines) if line.strip()), ""))
-
-
-def time_left(seconds: float) -> str:
-    """For people: "25 s", "4 min", "2 h 10 min"."""
-    if seconds < 60:
-        return f"{max(0, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-# ---- jobs that outlive Blender: one small file for each, so that several Blenders never write the same one
-
-
-def remember(register: Path, folder: Path) -> None:
-    """Notes that a job is at work, for the next Blender. A folder that cannot be written costs only the reminder."""
-    with contextlib.suppress(OSError):
-        register.mkdir(parents=True, exist_ok=True)
-        _note(register, folder).write_text(json.dumps({"folder": str(folder)}), encoding="utf-8")
-
-
-def forget(register: Path, folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        _note(register, folder).unlink()
-
-
-def remembered(register: Path) -> list[Path]:
-    """The folders of jobs that were at work when a Blender last looked, as far as they still exist."""
-    folders = []
-    for note in sorted(register.glob("*.json")) if register.is_dir() else []:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            folders.append(Path(json.loads(note.read_text(encoding="utf-8"))["folder"]))
-    return [folder for folder in folders if folder.is_dir()]
-
-
-def _note(register: Path, folder: Path) -> Path:
-    return register / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json"
 
 
 def _at_least(value: Any, threshold: float) -> bool:

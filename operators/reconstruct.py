@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Starts a reconstruction in the background, and passes on what the artist asks of it."""
 
-import sys
-import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from .. import __package__ as base_package
 from ..backend.errors import UserError
 from ..backend.job import JobFolder, read_settings
-from . import follow, jobs
+from . import follow, queue_jobs, scene_jobs
 from .blender_context import scene_of, settings_of
+from .job_places import job_folder
+from .queue_files import Entry
 
 if TYPE_CHECKING:
     from .blender_context import OperatorResult
@@ -32,7 +31,7 @@ REQUEST_ITEMS = (
 
 class UNRENDER_OT_reconstruct(bpy.types.Operator):
     """Reconstruct the capture in the background, from minutes to an hour by preset and machine; Blender stays free.
-    The first time it also downloads the packages it needs, about 1 GB or more"""
+    While another job runs it waits in the queue. The first time it also downloads what it needs, about 1 GB or more"""
 
     bl_idname = "unrender.reconstruct"
     bl_label = "Reconstruct"
@@ -63,23 +62,22 @@ class UNRENDER_OT_reconstruct(bpy.types.Operator):
         settings = settings_of(scene)
         capture = Path(bpy.path.abspath(settings.capture))
         previous = follow.job_of(scene)
+        at_work = [watch.folder for watch in follow.WATCHES.values() if watch.active]
         try:
-            folder = previous.folder if self.resume and previous else job_folder(scene, capture)
-            if JobFolder(folder).running_pid():
+            folder = previous.folder if self.resume and previous else job_folder(scene, capture, at_work)
+            if folder in at_work or JobFolder(folder).running_pid() or queue_jobs.is_promised(folder):
                 raise UserError(
-                    "a reconstruction is at work there already", where=str(folder), remedy="Wait for it or stop it."
+                    "a reconstruction is at work there already, or waits to be",
+                    where=str(folder),
+                    remedy="Wait for it, stop it, or choose another output folder.",
                 )
-            options = ["--preset", settings.preset, *(["--resume"] if self.resume else [])]
-            watch = jobs.launch(
-                python(context), Path(__file__).parents[1], capture, folder, log_file(folder), options, environ(context)
-            )
+            entry = Entry(str(capture), str(folder), job_options(settings, self.resume), settings.import_when_finished)
+            ahead = follow.enqueue(entry)
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        watch.import_wanted = settings.import_when_finished
-        settings.job_folder = str(folder)
-        follow.follow(watch)
-        self.report({"INFO"}, f"Reconstructing in {folder}")
+        scene_jobs.add(scene, folder)
+        self.report({"INFO"}, f"Waiting for {ahead} before it" if ahead else f"Reconstructing in {folder}")
         return {"FINISHED"}
 
 
@@ -122,6 +120,30 @@ class UNRENDER_OT_control(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class UNRENDER_OT_end_job(bpy.types.Operator):
+    """End the process of a reconstruction that does not listen, at once and without a result.
+    Its last checkpoint is kept, so it can be continued"""
+
+    bl_idname = "unrender.end_job"
+    bl_label = "End Process"
+    bl_options = {"INTERNAL"}
+
+    folder: StringProperty(name="Job Folder", description="Whose process", options={"HIDDEN", "SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> "OperatorResult":
+        watch = follow.WATCHES.get(Path(self.folder))
+        if watch is None or not watch.active:
+            self.report({"ERROR"}, f"{self.folder or 'This scene'}: no job is at work there.")
+            return {"CANCELLED"}
+        try:
+            watch.end_process()
+        except UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        follow.wake()
+        return {"FINISHED"}
+
+
 class UNRENDER_OT_find_job(bpy.types.Operator):
     """Follow a job that was started elsewhere: on the command line, on another machine, or by another Blender"""
 
@@ -143,8 +165,8 @@ class UNRENDER_OT_find_job(bpy.types.Operator):
         if follow.attach(folder) is None:
             self.report({"ERROR"}, f"{folder}: no job; expected a folder with events.jsonl.")
             return {"CANCELLED"}
+        scene_jobs.add(scene_of(context), folder)
         settings = settings_of(scene_of(context))
-        settings.job_folder = str(folder)
         if not settings.capture:
             settings.capture = str(read_settings(folder).get("capture", ""))
         return {"FINISHED"}
@@ -157,72 +179,9 @@ def why_not(scene: bpy.types.Scene) -> str:
         return "Choose the capture folder first: photographs with transforms.json or capture.json."
     if not Path(bpy.path.abspath(settings.capture)).exists():
         return "The capture folder does not exist."
-    watch = follow.job_of(scene)
-    if watch is not None and watch.active:
-        return "A reconstruction is running. Wait for it, finish or stop it first."
     return ""
 
 
-def preferences(context: bpy.types.Context) -> Any:
-    """Our preferences (panels.preferences), None where the add-on is not enabled as one."""
-    addon = context.preferences.addons.get(base_package)
-    return addon.preferences if addon else None
-
-
-def job_folder(scene: bpy.types.Scene, capture: Path) -> Path:
-    """Where the job goes: what the artist chose, else a new folder in the default place or beside the blend file."""
-    chosen = settings_of(scene).output
-    if chosen:
-        return Path(bpy.path.abspath(chosen))
-    default = getattr(preferences(bpy.context), "jobs_folder", "")
-    if default:
-        parent = Path(bpy.path.abspath(default))
-    elif bpy.data.filepath:
-        parent = Path(bpy.data.filepath).parent / "unrender"
-    else:
-        parent = user_folder("results")
-    name = (capture.stem if capture.is_file() else capture.name) or "capture"
-    number = 1
-    while (folder := parent / (name if number == 1 else f"{name}_{number}")).exists():
-        number += 1
-    return folder
-
-
-def log_file(folder: Path) -> Path:
-    """Where the process's own words go: outside the job folder, which the job wants empty or its own."""
-    return user_folder("logs") / f"{folder.name}.log"
-
-
-def user_folder(name: str) -> Path:
-    """A folder of the add-on's own in the user's Blender data, which upgrades leave alone."""
-    return Path(bpy.utils.extension_path_user(base_package, path=name, create=True))
-
-
-def python(context: bpy.types.Context) -> list[str]:
-    """The interpreter that starts the backend: the preference, else the one that Blender ships."""
-    override = str(getattr(preferences(context), "python", "")).strip()
-    if override:
-        return [bpy.path.abspath(override)]
-    if Path(sys.executable).name.lower().startswith("python"):
-        return [sys.executable]
-    # Some builds report Blender's own program instead.
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    folder = Path(sys.prefix) / ("" if sys.platform == "win32" else "bin")
-    names = ("python.exe",) if sys.platform == "win32" else (f"python{version}", "python3", "python")
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
-        raise UserError(
-            "Blender's own Python was not found",
-            where=str(folder),
-            expected=" or ".join(names),
-            found=sysconfig.get_platform(),
-            remedy="Set 'Backend Python' in the add-on's preferences to a Python 3.11 or newer.",
-        )
-    return [str(found[0])]
-
-
-def environ(context: bpy.types.Context) -> dict[str, str]:
-    """What the preferences add to the backend's environment variables."""
-    chosen = {"UNRENDER_HOME": "home", "UNRENDER_PYTHON": "python"}
-    values = {name: str(getattr(preferences(context), key, "")).strip() for name, key in chosen.items()}
-    return {name: bpy.path.abspath(value) for name, value in values.items() if value}
+def job_options(settings: Any, resume: bool) -> tuple[str, ...]:
+    """The artist's choices as the backend's command line has them."""
+    return ("--preset", settings.preset, *(("--resume",) if resume else ()))

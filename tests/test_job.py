@@ -289,3 +289,35 @@ def test_a_full_disk_while_writing_events_keeps_the_first_error(tmp_path: Path) 
         job._events = Full()  # type: ignore[assignment]
         job.report("shape", 1, 2)
     assert not JobFolder(tmp_path).claim.exists()
+
+
+def test_a_file_that_is_cut_short_is_read_again(tmp_path: Path) -> None:
+    path = JobFolder(tmp_path).events
+    first, second = (json.dumps({"event": "warning", "message": text}) + "\n" for text in ("first", "second"))
+    path.write_text(first + second * 3)
+    reader = EventReader(tmp_path)
+    assert len(reader.poll()) == 4 and reader.poll() == []
+    path.write_text(first + second)
+    assert [event["message"] for event in reader.poll()] == ["first", "second"]
+    path.unlink()
+    path.mkdir()
+    assert reader.poll() == []
+
+
+def test_the_end_is_found_behind_garbage(tmp_path: Path) -> None:
+    finished = json.dumps({"event": "finished", "result": "result"}) + "\n"
+    JobFolder(tmp_path).events.write_text("[" * 100_000 + "\n" + "x" * 3_000_000 + "\n" + finished)
+    assert read_state(tmp_path).status == "finished"
+    assert [event["event"] for event in tail(tmp_path, poll=0.01)] == ["finished"]
+    reader = EventReader(tmp_path)
+    assert reader.poll(1 << 16) == [] and not reader.at_end
+
+
+def test_reports_tell_the_memory(tmp_path: Path) -> None:
+    with Job(tmp_path, {}) as job:
+        held = bytearray(50_000_000)
+        job.report("shape", 1, 1)
+        assert len(held)
+    (progress,) = [event for event in EventReader(tmp_path).poll() if event["event"] == "progress"]
+    if sys.platform != "win32":
+        assert 50_000_000 < progress["memory_bytes"] < 100_000_000_000

@@ -42,11 +42,15 @@ enable()
 
 
 def forget_jobs() -> None:
-    """Ends the following of jobs, and their processes: each test starts without any."""
-    from bl_ext.dev.unrender.operators import follow
+    """Ends the following of jobs, and their processes, and empties the queue: each test starts without any."""
+    from bl_ext.dev.unrender.operators import follow, job_places, queue_jobs
 
     for watch in follow.WATCHES.values():
         if watch.process is not None and watch.process.poll() is None:
             watch.process.kill()
             watch.process.wait()
     follow.WATCHES.clear()
+    for folder in filter(None, (job_places.queue_folder(), job_places.register_folder())):
+        shutil.rmtree(folder)
+    queue_jobs.refresh()
+    queue_jobs.hold(False)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from bl_ext.dev.unrender.backend.errors import UserError
-from bl_ext.dev.unrender.operators import jobs
+from bl_ext.dev.unrender.operators import job_notes, jobs
+from bl_ext.dev.unrender.operators.job_text import LONGEST_TEXT, last_line, time_left
 from bl_ext.dev.unrender.operators.jobs import JobWatch
 
 STAND_IN = Path(__file__).with_name("stand_in_backend.py")
@@ -65,7 +66,7 @@ def test_garbage_is_survived(start: Callable[..., JobWatch]) -> None:
         began = time.perf_counter()
         watch.poll()
         for text in (watch.stage, watch.message, *watch.warnings):
-            assert len(text) <= jobs.LONGEST_TEXT
+            assert len(text) <= LONGEST_TEXT
         assert 0 <= watch.fraction <= 1
         longest = max(longest, time.perf_counter() - began)
         assert time.monotonic() < deadline, watch.status
@@ -75,7 +76,7 @@ def test_garbage_is_survived(start: Callable[..., JobWatch]) -> None:
 
 
 def test_a_crash_is_told_with_the_logs_last_line(start: Callable[..., JobWatch]) -> None:
-    watch = start("crash")
+    watch = start("crash shape")
     follow(watch, ended)
     assert watch.status == "died"
     assert "exit code 3" in watch.message and "it went wrong" in watch.message
@@ -92,7 +93,7 @@ def test_the_failed_events_message_is_shown(start: Callable[..., JobWatch]) -> N
     watch = start("fail")
     follow(watch, ended)
     assert watch.status == "failed"
-    assert watch.message.startswith("photo_7.png: cannot be decoded.") and len(watch.message) <= jobs.LONGEST_TEXT
+    assert watch.message.startswith("photo_7.png: cannot be decoded.") and len(watch.message) <= LONGEST_TEXT
 
 
 def test_pause_resume_stop(start: Callable[..., JobWatch]) -> None:
@@ -119,7 +120,7 @@ def test_finish_now(start: Callable[..., JobWatch]) -> None:
 
 
 def test_a_slow_exit_holds_nothing_up(start: Callable[..., JobWatch]) -> None:
-    watch = start("slow exit")
+    watch = start("slow")
     follow(watch, ended)
     assert watch.status == "finished" and not watch.settled  # the result is there before the process is gone
     follow(watch, lambda w: w.settled)
@@ -173,23 +174,23 @@ def test_a_job_folder_that_is_gone(tmp_path: Path) -> None:
 def test_long_logs_are_read_at_their_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"noise\n" * 1_000_000 + b"\xff the reason \n\n")
-    assert jobs.last_line(log).endswith("the reason")
-    assert jobs.last_line(tmp_path / "none") == "" and jobs.last_line(None) == ""
+    assert last_line(log).endswith("the reason")
+    assert last_line(tmp_path / "none") == "" and last_line(None) == ""
 
 
 def test_running_jobs_are_remembered(tmp_path: Path) -> None:
     register, folder = tmp_path / "register", tmp_path / "job"
-    assert jobs.remembered(register) == []
+    assert job_notes.remembered(register) == []
     folder.mkdir()
-    jobs.remember(register, folder)
-    jobs.remember(register, tmp_path / "gone")
+    job_notes.remember(register, folder)
+    job_notes.remember(register, tmp_path / "gone")
     (register / "damaged.json").write_text("{")
-    assert jobs.remembered(register) == [folder]
-    jobs.forget(register, folder)
-    jobs.forget(register, folder)
-    assert jobs.remembered(register) == []
+    assert job_notes.remembered(register) == [folder]
+    job_notes.forget(register, folder)
+    job_notes.forget(register, folder)
+    assert job_notes.remembered(register) == []
 
 
 @pytest.mark.parametrize("seconds,text", [(-3, "0 s"), (25.4, "25 s"), (240, "4 min"), (7800, "2 h 10 min")])
 def test_time_left_in_words(seconds: float, text: str) -> None:
-    assert jobs.time_left(seconds) == text
+    assert time_left(seconds) == text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import bpy
 import pytest
-from bl_ext.dev.unrender.operators import follow, reconstruct
+from bl_ext.dev.unrender.operators import follow, job_places, reconstruct
 
 from tests.operators import extension
 from tests.operators.test_jobs import STAND_IN
@@ -44,6 +44,7 @@ def pump(until: Callable[[], bool], seconds: float = 20) -> None:
     """Calls the timer's function as Blender would: timers never fire in the module."""
     deadline = time.monotonic() + seconds
     while not until():
+        follow._next_folder_check = 0.0
         for watch in follow.WATCHES.values():
             watch._next_alive_check = 0.0
         follow.pump()
@@ -90,17 +91,15 @@ def test_a_new_folder_for_each_job(settings: bpy.types.PropertyGroup, tmp_path: 
 def test_beside_a_saved_file(settings: bpy.types.PropertyGroup, tmp_path: Path) -> None:
     bpy.context.preferences.addons[extension.MODULE].preferences.jobs_folder = ""
     capture = Path(settings.capture)
-    unsaved = reconstruct.job_folder(bpy.context.scene, capture)
+    unsaved = job_places.job_folder(bpy.context.scene, capture)
     assert unsaved.is_relative_to(extension.RESOURCES) and unsaved.name == "statue"  # the add-on's own place
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
-    assert reconstruct.job_folder(bpy.context.scene, capture) == tmp_path / "unrender" / "statue"
+    assert job_places.job_folder(bpy.context.scene, capture) == tmp_path / "unrender" / "statue"
 
 
-def test_only_one_at_a_time(settings: bpy.types.PropertyGroup) -> None:
+def test_stop(settings: bpy.types.PropertyGroup) -> None:
     watch = play(settings, "obey")
     pump(lambda: watch.status == "running")
-    assert not bpy.ops.unrender.reconstruct.poll()
-    assert "running" in reconstruct.why_not(bpy.context.scene)
     assert bpy.ops.unrender.control(request="stop") == {"FINISHED"}
     pump(lambda: watch.settled)
     assert watch.status == "stopped"
@@ -155,9 +154,12 @@ def test_loading_another_file_keeps_the_job(settings: bpy.types.PropertyGroup, t
     assert follow.job_of(bpy.context.scene) is watch  # still shown: it is at work
     bpy.ops.unrender.control(request="finish")
     pump(lambda: watch.settled)
-    assert "is not open" in watch.message and len(bpy.data.objects) == 0  # not into somebody else's scene
+    assert "open its scene" in watch.message and len(bpy.data.objects) == 0  # not into somebody else's scene
+    assert follow.pump() is None
     bpy.ops.wm.open_mainfile(filepath=str(blend))
     assert follow.job_of(bpy.context.scene) is watch
+    follow.pump()
+    assert "Box" in bpy.data.objects and watch.message == ""
 
 
 def test_a_new_blender_finds_the_job_again(settings: bpy.types.PropertyGroup, tmp_path: Path) -> None:
@@ -208,13 +210,13 @@ def test_a_missing_python_is_named(settings: bpy.types.PropertyGroup) -> None:
 def test_preferences_reach_the_backend(settings: bpy.types.PropertyGroup, tmp_path: Path) -> None:
     preferences = bpy.context.preferences.addons[extension.MODULE].preferences
     preferences.home = str(tmp_path / "home")
-    environ = reconstruct.environ(bpy.context)
+    environ = job_places.environ(bpy.context)
     preferences.home = ""
     assert environ == {"UNRENDER_HOME": str(tmp_path / "home"), "UNRENDER_PYTHON": preferences.python}
 
 
 def test_blenders_own_python_is_the_default() -> None:
-    (program,) = reconstruct.python(bpy.context)
+    (program,) = job_places.python(bpy.context)
     assert Path(program).is_file()
 
 

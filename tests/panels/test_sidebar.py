@@ -12,8 +12,9 @@ from typing import Any
 import bpy
 import pytest
 from bl_ext.dev.unrender.operators import follow
-from bl_ext.dev.unrender.operators.jobs import LONGEST_TEXT, JobWatch
-from bl_ext.dev.unrender.panels import classes, properties, sidebar
+from bl_ext.dev.unrender.operators.job_text import LONGEST_TEXT
+from bl_ext.dev.unrender.operators.jobs import JobWatch
+from bl_ext.dev.unrender.panels import classes, job_panel, properties, sidebar
 
 
 class Recorder:
@@ -36,7 +37,7 @@ class Recorder:
             if "icon" in named:
                 assert named["icon"] in bpy.types.UILayout.bl_rna.functions["prop"].parameters["icon"].enum_items
             self.shown.append((name, {"args": positional, **named}))
-            if name in ("row", "column"):
+            if name in ("row", "column", "box"):
                 return Recorder(self.shown)
             return SimpleNamespace() if name == "operator" else None
 
@@ -70,7 +71,7 @@ def shown_job(tmp_path: Path, **changes: Any) -> JobWatch:
 
 
 def test_without_a_job() -> None:
-    assert "No reconstruction yet" in draw(sidebar.UNRENDER_PT_job).texts()
+    assert "No reconstruction yet" in draw(job_panel.UNRENDER_PT_job).texts()
     shown = draw(sidebar.UNRENDER_PT_reconstruct).shown
     assert [values["args"][1] for name, values in shown if name == "prop"] == [
         "capture",
@@ -84,7 +85,7 @@ def test_without_a_job() -> None:
 def test_a_running_job(tmp_path: Path) -> None:
     watch = shown_job(tmp_path, status="running")
     watch._state.progress = {"stage": "surface", "step": 30, "steps": 120, "psnr": 28.345, "seconds_left": 250}
-    recorder = draw(sidebar.UNRENDER_PT_job)
+    recorder = draw(job_panel.UNRENDER_PT_job)
     (bar,) = (values for name, values in recorder.shown if name == "progress")
     assert (bar["factor"], bar["text"]) == (0.25, "surface 25%")
     assert {"statue", "28.3 dB", "4 min left", "Pause", "Finish Now", "Stop"} <= set(recorder.texts())
@@ -93,37 +94,37 @@ def test_a_running_job(tmp_path: Path) -> None:
 
 def test_a_request_without_answer_disables_the_buttons(tmp_path: Path) -> None:
     shown_job(tmp_path, status="running", asked="stop")
-    recorder = draw(sidebar.UNRENDER_PT_job)
+    recorder = draw(job_panel.UNRENDER_PT_job)
     assert "Stopping…" in recorder.texts() and recorder.value("enabled") is False
 
 
 def test_a_paused_job_can_resume(tmp_path: Path) -> None:
     watch = shown_job(tmp_path, status="paused")
     watch._state.progress = {"stage": "shape", "step": 1, "steps": 2}
-    texts = draw(sidebar.UNRENDER_PT_job).texts()
+    texts = draw(job_panel.UNRENDER_PT_job).texts()
     assert "Resume" in texts and "Pause" not in texts and "Paused · shape 50%" in texts
 
 
 def test_a_finished_job_offers_its_result(tmp_path: Path) -> None:
     shown_job(tmp_path, status="finished")
-    texts = draw(sidebar.UNRENDER_PT_job).texts()
+    texts = draw(job_panel.UNRENDER_PT_job).texts()
     assert "Finished" in texts and "Import Its Result" in texts
 
 
 def test_a_failure_is_wrapped_to_the_sidebar(tmp_path: Path) -> None:
     shown_job(tmp_path, status="failed", message="word " * (LONGEST_TEXT // 5))
-    texts = draw(sidebar.UNRENDER_PT_job).texts()
+    texts = draw(job_panel.UNRENDER_PT_job).texts()
     assert "Failed" in texts
     assert all(len(text) <= 50 for text in texts) and sum(text.count("word") for text in texts) > 40
     assert "Continue" not in texts
     (tmp_path / "statue" / "checkpoint").mkdir(parents=True)
-    assert "Continue" in draw(sidebar.UNRENDER_PT_job).texts()
+    assert "Continue" in draw(job_panel.UNRENDER_PT_job).texts()
 
 
-@pytest.mark.parametrize("status", list(sidebar.STATUS_TEXT))
+@pytest.mark.parametrize("status", list(job_panel.STATUS_TEXT))
 def test_every_state_can_be_drawn(tmp_path: Path, status: str) -> None:
     shown_job(tmp_path, status=status)
-    assert draw(sidebar.UNRENDER_PT_job).texts()
+    assert draw(job_panel.UNRENDER_PT_job).texts()
 
 
 def test_everything_has_a_tooltip() -> None:
@@ -140,10 +141,3 @@ def test_everything_has_a_tooltip() -> None:
             if own:
                 assert prop.description, f"{rna.identifier}.{prop.identifier}"
                 assert not prop.description.endswith("."), f"{rna.identifier}.{prop.identifier}"
-
-
-def test_the_preferences_draw() -> None:
-    recorder = Recorder()
-    preferences = next(cls for cls in classes if issubclass(cls, bpy.types.AddonPreferences))
-    preferences.draw(SimpleNamespace(layout=recorder), bpy.context)
-    assert len([name for name, _ in recorder.shown if name == "prop"]) == 3
