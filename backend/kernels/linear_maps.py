@@ -7,7 +7,12 @@ import warnings
 from typing import Any
 
 import torch
+import warp as wp
 from torch import Tensor
+
+from . import bridge
+
+wp.set_module_options(bridge.MODULE_OPTIONS)
 
 
 class _DenseProduct(torch.autograd.Function):
@@ -52,8 +57,36 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, operator: SparseMap) -> Tensor:
         ctx.transposed = operator.transposed
-        return operator.matrix @ x.contiguous()
+        return _product(operator.matrix, x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.transposed @ gradient.contiguous(), None
+        return _product(ctx.transposed, gradient), None
+
+
+@wp.kernel
+def _multiply_rows(
+    starts: wp.array(dtype=wp.int64),
+    columns: wp.array(dtype=wp.int64),
+    values: wp.array(dtype=float),
+    x: wp.array2d(dtype=float),
+    result: wp.array2d(dtype=float),
+) -> None:
+    row, channel = wp.tid()
+    total = wp.float32(0.0)
+    for k in range(wp.int32(starts[row]), wp.int32(starts[row + 1])):
+        total += values[k] * x[wp.int32(columns[k]), channel]
+    result[row, channel] = total
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    """CSR `matrix` [M, N] times x [N, C]."""
+    if x.device.type != "cuda":
+        return matrix @ x.contiguous()
+    # cuSPARSE makes descriptors in every call and fails to start beside some other CUDA libraries.
+    result = torch.empty((matrix.shape[0], x.shape[1]), device=x.device)
+    arrays = [(matrix.crow_indices(), wp.int64), (matrix.col_indices(), wp.int64), (matrix.values(), wp.float32)]
+    inputs = [bridge.as_warp(part, kind) for part, kind in arrays]
+    rows, outcome = bridge.as_warp(x, wp.float32), bridge.as_warp(result, wp.float32)
+    bridge.launch(_multiply_rows, tuple(result.shape), [*inputs, rows], [outcome], device=x.device)
+    return result
