@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from .resume import Keeper, check_same_job, fingerprint, restore_shape, restore_
 from .scene import Scene
 from .settings import Settings
 from .shape_stage import ShapeState, run_shape_stage, visual_hull
+from .start_choice import choose_start
 from .surface_stage import SurfaceState, run_surface_stage
 from .texture_stage import TextureState, run_texture_stage
 from .timer import Timer
@@ -175,7 +177,7 @@ def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
 
 
 def _solid(run: _Run) -> Tensor:
-    """Where the shape stage begins: the visual hull, carved."""
+    """Where the shape stage begins: the visual hull, or what carving leaves of it."""
     grid = Grid.around(run.scene.bounds, run.settings.grid_cells)
     with run.timer.part("hull"):
         hull = visual_hull(run.scene, grid)
@@ -183,7 +185,12 @@ def _solid(run: _Run) -> Tensor:
     if not run.settings.carve_steps:
         return hull
     with run.timer.part("carve"):
-        return run_carve_stage(run.scene, grid, hull, run.settings, run.progress("carve"))
+        carved = run_carve_stage(run.scene, grid, hull, run.settings, run.progress("carve"))
+    if torch.equal(hull, carved):
+        return hull
+    with run.timer.part("compare"):
+        tell = partial(run.tell, "compare")
+        return choose_start(run.scene, grid, (carved, hull), run.settings, run.job, tell)
 
 
 def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:

@@ -65,7 +65,7 @@ class Settings:
         target_triangles: of the final mesh, about.
         texture_size: side of the textures, texels.
         preview_seconds: from one preview of the mesh to the next; 0 is none.
-        sign_change, eikonal, smoothness, material_smoothness, light_neutrality: weights of the regularisers.
+        sign_change, eikonal, bending, material_smoothness, light_neutrality: weights of the regularisers.
         metallic_prior: weight that keeps a surface dielectric until the photographs say otherwise.
     """
 
@@ -78,11 +78,11 @@ class Settings:
     batch: int = 1
     carve_cells: int = 64
     carve_rays: int = 4096
-    carve_steps: int = 200
+    carve_steps: int = 0
     carve_size: int = 200
     grid_cells: int = 80
-    shape_steps: int = 420
-    surface_steps: int = 150
+    shape_steps: int = 500
+    surface_steps: int = 200
     texture_steps: int = 600
     shape_size: int = 256
     surface_size: int = 400
@@ -100,7 +100,7 @@ class Settings:
     preview_seconds: float = 2.0
     sign_change: float = 0.02
     eikonal: float = 0.002
-    smoothness: float = 0.02
+    bending: float = 0.03
     material_smoothness: float = 0.004
     metallic_prior: float = 0.002
     light_neutrality: float = 0.005
@@ -176,7 +176,7 @@ PRESETS: dict[str, Settings] = {
         batch=4,
         carve_cells=192,
         carve_rays=1 << 15,
-        carve_steps=1500,
+        carve_steps=800,
         carve_size=512,
         grid_cells=224,
         shape_steps=1200,
@@ -188,7 +188,7 @@ PRESETS: dict[str, Settings] = {
         shape_size=400,
         surface_size=800,
         texture_stage_size=1024,
-        table_size=18,
+        table_size=19,
         light_size=32,
         light_interval=1,
         transport_size=8,
@@ -200,7 +200,7 @@ PRESETS: dict[str, Settings] = {
         batch=8,
         carve_cells=256,
         carve_rays=1 << 16,
-        carve_steps=2000,
+        carve_steps=1200,
         carve_size=800,
         grid_cells=320,
         shape_steps=2500,
@@ -212,7 +212,7 @@ PRESETS: dict[str, Settings] = {
         shape_size=800,
         surface_size=1024,
         texture_stage_size=2048,
-        table_size=18,
+        table_size=19,
         light_size=32,
         light_interval=1,
         transport_size=8,

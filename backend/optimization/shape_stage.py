@@ -16,6 +16,7 @@ from ..appearance.shading import shade
 from ..geometry.band import Grid
 from ..geometry.isosurface_series import IsosurfaceSeries
 from ..geometry.sdf import SignedDistanceField, eikonal_loss, sign_change_loss
+from ..kernels.bending import bending
 from ..kernels.hash_grid import HashGridConfig
 from ..kernels.primitives import RASTERIZERS
 from ..kernels.vertex_normals import vertex_normals
@@ -123,7 +124,8 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
             vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution, primitives, capacity
         )
         light_learns = light.update(step)
-        rows = fragments.interpolate(torch.cat((vertices, vertex_normals(vertices, triangles)), dim=1))
+        normals = vertex_normals(vertices, triangles)
+        rows = fragments.interpolate(torch.cat((vertices, normals), dim=1))
         positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
         material = state.material.values(positions)
         view = fragments.directions_to_camera(positions)
@@ -132,6 +134,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         loss = loss + settings.eikonal * eikonal_loss(values, sdf.band, cell, draws.some(len(sdf.band.corners)))
         loss = loss + sign_weight * sign_change_loss(values, sdf.band, cell)
+        loss = loss + settings.bending * bending(normals, triangles)
         loss = loss + prior(fragments, positions, material, draws)
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()

@@ -16,6 +16,7 @@ from ..appearance.shading import shade
 from ..appearance.transport import Transport
 from ..geometry.mesh import unique_edges
 from ..kernels.antialias import build_neighbors
+from ..kernels.bending import bending
 from ..kernels.primitives import RASTERIZERS
 from ..kernels.vertex_normals import vertex_normals
 from .large_steps import LargeSteps
@@ -72,7 +73,8 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
     )
     decay = Decay(optimizer, shape_optimizer)
     prior = MaterialPrior(state.material, settings.material_smoothness, settings.metallic_prior, reach=edge)
-    capacity = covered_capacity(state.vertices, triangles, views, settings.batch)
+    recorded = settings.rasterizer == "warp"
+    capacity = covered_capacity(state.vertices, triangles, views, settings.batch) if recorded else None
     error = torch.zeros((), device=device)
 
     def learn() -> None:
@@ -94,7 +96,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         loss = loss + prior(fragments, positions, material, draws)
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
-        loss = loss + settings.smoothness * bending(normals, triangles)
+        loss = loss + settings.bending * bending(normals, triangles)
         optimizer.zero_grad(set_to_none=True)
         parameters.grad = None
         loss.backward()
@@ -102,7 +104,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         shape_optimizer.step()
         error.copy_(squared_error(rendered, batch.photo))
 
-    graph = StepGraph(learn, device, settings.rasterizer == "warp", progress.warning)
+    graph = StepGraph(learn, device, recorded, progress.warning)
     for step in progress.steps(steps):
         decay.to(0.1 ** (step / steps))
         draws.load(step)
@@ -117,12 +119,6 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         progress.show(state.vertices, triangles, state.material)
     with torch.no_grad():
         state.vertices = system.to_vertices(parameters).detach().clone()
-
-
-def bending(normals: Tensor, triangles: Tensor) -> Tensor:
-    """Mean of 1 − n·n over the edges of the mesh, for unit vertex `normals` [V, 3]."""
-    corners = normals.index_select(0, triangles.reshape(-1).long()).view(-1, 3, 3)  # [T, 3, 3]
-    return (1 - (corners * corners.roll(-1, 1)).sum(-1)).mean()
 
 
 def mean_edge(vertices: Tensor, triangles: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ SWITCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "neutrality": ("preference for gray light", {"light_neutrality": 0.0}),
     "smoothness": ("preference for even materials", {"material_smoothness": 0.0}),
     "metallic-prior": ("preference for dielectrics", {"metallic_prior": 0.0}),
+    "bending": ("preference for smooth surfaces", {"bending": 0.0}),
     "eikonal": ("gradient of the distance field held at one", {"eikonal": 0.0}),
 }
 """name -> (what it does, the settings that turn it off)."""

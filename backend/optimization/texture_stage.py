@@ -49,11 +49,13 @@ class TextureState:
 class Frames:
     """What the cameras see of a mesh that does not move; kept from one time to the next where memory allows."""
 
-    def __init__(self, mesh: TexturedMesh, views: TrainingViews, batch: int, primitives: Primitives) -> None:
+    def __init__(
+        self, mesh: TexturedMesh, views: TrainingViews, batch: int, primitives: Primitives, recorded: bool
+    ) -> None:
         self._mesh = mesh
         self._views = views
         self._primitives = primitives
-        self._capacity = covered_capacity(mesh.vertices, mesh.triangles, views, batch)
+        self._capacity = covered_capacity(mesh.vertices, mesh.triangles, views, batch) if recorded else None
         pixels = len(views) * views.resolution[0] * views.resolution[1]
         # A GPU rasterises faster than it could fetch; batches of several views never repeat.
         cpu = mesh.vertices.device.type == "cpu"
@@ -105,7 +107,8 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
             mesh.vertices, mesh.normals, mesh.triangles, settings.transport_size, settings.bounce
         )
         light.cast_shadows(transport, state.vertex_color)
-    frames = Frames(mesh, views, settings.batch, RASTERIZERS[settings.rasterizer])
+    recorded = settings.rasterizer == "warp"
+    frames = Frames(mesh, views, settings.batch, RASTERIZERS[settings.rasterizer], recorded)
     error = torch.zeros((), device=device)
 
     def learn() -> None:
@@ -128,7 +131,7 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
             textures.copy_(torch.maximum(torch.minimum(textures, high), low))
         error.copy_(squared_error(rendered, batch.photo))
 
-    graph = StepGraph(learn, device, settings.rasterizer == "warp", progress.warning)
+    graph = StepGraph(learn, device, recorded, progress.warning)
     for step in progress.steps(settings.texture_steps):
         decay.to(0.05 ** (step / settings.texture_steps))
         draws.load(step)

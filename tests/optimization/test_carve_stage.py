@@ -19,6 +19,7 @@ from backend.optimization.carve_stage import run_carve_stage
 from backend.optimization.scene import Scene
 from backend.optimization.settings import Settings
 from backend.optimization.shape_stage import visual_hull
+from backend.optimization.start_choice import choose_start, resampled
 from backend.optimization.unseen import flatten_unseen
 from backend.optimization.views import TrainingViews
 from tests.capture.builders import orbit_pose
@@ -39,6 +40,15 @@ class Steps:
 
     def observe_error(self, squared: Tensor) -> None:
         self.errors.append(float(squared.mean()))
+
+
+class Job:
+    """One that nobody stops."""
+
+    finish_requested = False
+
+    def should_stop(self) -> bool:
+        return False
 
 
 def bowl() -> tuple[Tensor, Tensor, Tensor]:
@@ -117,3 +127,25 @@ def test_what_no_view_shows_becomes_flat_and_the_rest_stays() -> None:
     assert lowest[0] < -0.99 and lowest[1] > -0.9
     upper = directions[:, 2] > 0
     torch.testing.assert_close(moved[upper], directions[upper])
+
+
+def test_a_solid_is_read_on_another_grid() -> None:
+    bounds = torch.tensor([[-1.0, -0.5, 0.0], [1.0, 0.7, 0.4]])
+    fine, coarse = Grid.around(bounds, 32), Grid.around(bounds, 14)
+    slope = torch.tensor([1.0, -2.0, 3.0])
+    field = (fine.all_positions(CPU) @ slope).view(fine.shape)
+    inner = coarse.all_positions(CPU).view(*coarse.shape, 3)[1:-1, 1:-1, 1:-1]
+    torch.testing.assert_close(resampled(field, fine, coarse)[1:-1, 1:-1, 1:-1], inner @ slope, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_photographs_choose_the_solid() -> None:
+    """Of a bowl and the same bowl filled, whichever comes first."""
+    settings = Settings.from_preset("draft", "cpu", {"grid_cells": 40, "shape_size": SIZE, "table_size": 12})
+    grid = Grid.around(scene().bounds, 40)
+    hull = visual_hull(scene(), grid)
+    points = grid.all_positions(CPU)
+    cavity = (0.75 - points.norm(dim=-1)).view(grid.shape)  # positive inside
+    bowl_solid = torch.maximum(hull, cavity)
+    for solids in ((hull, bowl_solid), (bowl_solid, hull)):
+        assert choose_start(scene(), grid, solids, settings, Job(), lambda share: None) is bowl_solid  # type: ignore[arg-type]
