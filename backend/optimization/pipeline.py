@@ -190,7 +190,7 @@ def _solid(run: _Run) -> Tensor:
         return hull
     with run.timer.part("compare"):
         tell = partial(run.tell, "compare")
-        return choose_start(run.scene, grid, (carved, hull), run.settings, run.job, tell)
+        return choose_start(run.scene, grid, (hull, carved), run.settings, run.job, tell)
 
 
 def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:

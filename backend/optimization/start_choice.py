@@ -21,12 +21,13 @@ from .settings import Settings
 from .shape_stage import ShapeState, run_shape_stage
 
 CELLS, STEPS, SIZE = 80, 100, 200  # of the fit: of its grid, of its optimiser, of its images (pixels)
+BETTER = 0.95  # of the first solid's error, from which on another one is preferred
 
 
 def choose_start(
     scene: Scene, grid: Grid, solids: Sequence[Tensor], settings: Settings, job: JobLike, tell: Callable[[float], None]
 ) -> Tensor:
-    """The solid whose fit comes nearest to the photographs.
+    """The solid whose fit comes nearest to the photographs; the first, unless another is clearly better.
 
     Args:
         solids: signed distances [X, Y, Z] on `grid`, world units.
@@ -50,7 +51,8 @@ def choose_start(
         run_shape_stage(state, scene, brief, trial)
         errors.append(trial.error())
     tell(1.0)
-    return solids[min(range(len(solids)), key=errors.__getitem__)]
+    best = min(range(len(solids)), key=errors.__getitem__)
+    return solids[best if errors[best] < BETTER * errors[0] else 0]
 
 
 def resampled(field: Tensor, grid: Grid, other: Grid) -> Tensor:

@@ -55,9 +55,9 @@ def test_no_previews_where_none_are_wanted(capture: Path, tmp_path: Path) -> Non
 
 
 def test_progress_from_preparing_to_exporting(capture: Path, tmp_path: Path) -> None:
-    events = run(capture, tmp_path)
+    events = run(capture, tmp_path, carve_steps=150, carve_cells=24, carve_rays=1024)
     stages = list(dict.fromkeys(event["stage"] for event in events if event["event"] == "progress"))
-    assert stages == ["prepare", "carve", "shape", "remesh", "surface", "atlas", "texture", "export"]
+    assert stages == ["prepare", "carve", "compare", "shape", "remesh", "surface", "atlas", "texture", "export"]
     for stage in stages:
         last = [event for event in events if event.get("stage") == stage][-1]
         assert last["step"] == last["steps"], stage
