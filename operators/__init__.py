@@ -4,10 +4,14 @@
 import bpy
 
 from . import follow, install_backend, install_state, preflight, wipe_draw
+from .asset_entry import UNRENDER_OT_mark_asset
+from .asset_world import UNRENDER_OT_use_world
 from .collect_capture import UNRENDER_OT_check_capture, UNRENDER_OT_collect
 from .collect_open import UNRENDER_OT_open_capture
 from .collect_region import UNRENDER_OT_add_region
 from .import_result import UNRENDER_OT_import_result, draw_menu
+from .lods import UNRENDER_OT_make_lods
+from .match_view import UNRENDER_OT_match_view
 from .queue_operators import UNRENDER_OT_queue_entry, UNRENDER_OT_start_queue
 from .reconstruct import UNRENDER_OT_control, UNRENDER_OT_end_job, UNRENDER_OT_find_job, UNRENDER_OT_reconstruct
 from .render_capture import UNRENDER_OT_render_capture
@@ -15,6 +19,10 @@ from .wipe import UNRENDER_OT_drag_wipe
 
 classes = (
     UNRENDER_OT_import_result,
+    UNRENDER_OT_use_world,
+    UNRENDER_OT_match_view,
+    UNRENDER_OT_make_lods,
+    UNRENDER_OT_mark_asset,
     UNRENDER_OT_reconstruct,
     UNRENDER_OT_control,
     UNRENDER_OT_end_job,

@@ -2,6 +2,7 @@
 """Pictures that a blend file keeps: beside it with a relative path when it was saved, inside it otherwise."""
 
 import filecmp
+import os
 import shutil
 from pathlib import Path
 
@@ -15,24 +16,26 @@ def blend_folder() -> Path | None:
     return Path(bpy.data.filepath).parent if bpy.data.filepath else None
 
 
-def keep_image(source: Path, name: str, data: bool, pack: bool) -> bpy.types.Image:
-    """Loads a picture of the result so that it outlives the result folder.
+def keep_image(source: Path, asset: str, kind: str, data: bool, pack: bool) -> bpy.types.Image:
+    """Loads a picture of the result, as `asset`_`kind`, so that it outlives the result folder.
 
     `data` marks it Non-Color. With `pack`, or while the blend file was never saved, the file's bytes go into the blend
-    file; otherwise the picture is copied to `//textures/` under `name` and referenced relative to the blend file.
+    file; otherwise the picture is copied to `//textures/asset/` and referenced relative to the blend file.
     Raises UserError for a file that is no picture.
     """
     folder = blend_folder()
+    group = bpy.path.clean_name(asset)  # what an artist calls a thing need not be a file's name
+    name = f"{group}_{kind}"
     if pack or folder is None:
         image = load_image(source)
         image.pack()
-        image.filepath_raw = f"//textures/{name}{source.suffix}"  # where 'Unpack' will put it
+        image.filepath_raw = f"//textures/{group}/{name}{source.suffix}"  # where 'Unpack' will put it
         for packed in image.packed_files:
             packed.filepath = image.filepath_raw
     else:
-        image = load_image(_copy(source, folder / "textures", name))
+        image = load_image(_copy(source, folder / "textures" / group, name))
         image.filepath = bpy.path.relpath(image.filepath)
-    image.name = name
+    image.name = f"{asset}_{kind}"
     if data:
         image.colorspace_settings.name = "Non-Color"
         image.alpha_mode = "NONE"
@@ -58,7 +61,9 @@ def _copy(source: Path, folder: Path, name: str) -> Path:
         for number in range(1000):
             target = folder / f"{name}{f'_{number}' if number else ''}{source.suffix}"
             if not target.exists():
-                shutil.copyfile(source, target)
+                draft = target.with_name(f"{target.name}.part")
+                shutil.copyfile(source, draft)
+                os.replace(draft, target)
                 return target
             if target.samefile(source) or filecmp.cmp(source, target, shallow=False):
                 return target

@@ -9,6 +9,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from ..backend.errors import UserError
 from .blender_context import scene_of
+from .match_view import match
 from .place_result import Options, Placed, place_result
 
 if TYPE_CHECKING:
@@ -55,12 +56,23 @@ class UNRENDER_OT_import_result(bpy.types.Operator):
     )
     pack: BoolProperty(
         name="Pack Textures",
-        description="Keep the textures inside the blend file. Otherwise they go to 'textures' beside a saved file",
+        description=(
+            "Keep the textures inside the blend file. Otherwise they go to a folder in 'textures' beside it, once the "
+            "file was saved"
+        ),
         default=False,
+    )
+    asset_entry: BoolProperty(
+        name="Add to Asset Browser",
+        description="Offer the mesh with its material in the asset browser, with a preview, tags and its origin",
+        default=True,
     )
     match_view: BoolProperty(
         name="Match the Photographs",
-        description="Set the scene's view transform to Standard, in which a render has the photographs' colors",
+        description=(
+            "Set the scene's view transform to Standard, in which a render has the photographs' colors. A button in "
+            "the sidebar brings your own settings back"
+        ),
         default=False,
     )
     capture: StringProperty(
@@ -84,7 +96,10 @@ class UNRENDER_OT_import_result(bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         if self.match_view:
-            scene.view_settings.view_transform = "Standard"
+            try:
+                match(scene)
+            except UserError as error:
+                placed.notes.append(str(error))
         select_only(context, placed.asset)
         for note in placed.notes:
             self.report({"WARNING"}, note)
@@ -103,6 +118,7 @@ class UNRENDER_OT_import_result(bpy.types.Operator):
         row.prop(self, "photographs")
         column = layout.column(heading="Options")
         column.prop(self, "pack")
+        column.prop(self, "asset_entry")
         column.prop(self, "match_view")
 
     def _options(self) -> Options:
@@ -112,6 +128,7 @@ class UNRENDER_OT_import_result(bpy.types.Operator):
             cameras=self.cameras,
             photographs=self.photographs,
             pack=self.pack,
+            asset_entry=self.asset_entry,
             capture=Path(bpy.path.abspath(self.capture)) if self.capture else None,
         )
 

@@ -15,6 +15,9 @@ from typing import Any, Literal
 import bpy
 import numpy as np
 
+from .asset_entry import add_to_browser
+from .asset_find import RESULT_KEY, WORLD_KEY
+from .asset_world import use_world
 from .cameras import add_photo, build_camera, look_through
 from .glb import GlbMesh, read_glb
 from .images import keep_image
@@ -35,6 +38,7 @@ class Options:
     cameras: bool = True
     photographs: bool = True
     pack: bool = False  # textures inside the blend file even when it was saved
+    asset_entry: bool = True  # offer the mesh in the asset browser
     capture: Path | None = None  # where the photographs are, if the result does not know
 
 
@@ -68,9 +72,10 @@ def place_result(folder: Path, scene: bpy.types.Scene, options: Options | None =
 
 
 def _place(result: ResultFolder, source: GlbMesh, scene: bpy.types.Scene, options: Options) -> Placed:
-    name = options.name or result.name
+    called = options.name or result.name
+    name = _free_name(called)
     images = {
-        kind: keep_image(path, f"{name}_{kind}", data=kind != "BaseColor", pack=options.pack)
+        kind: keep_image(path, called, kind, data=kind != "BaseColor", pack=options.pack)
         for kind, path in result.textures.items()
     }
     material = build_material(name, images, source.has_occlusion)
@@ -87,9 +92,10 @@ def _place(result: ResultFolder, source: GlbMesh, scene: bpy.types.Scene, option
     _record_provenance(placed, result)
 
     if result.environment is not None:
-        light = keep_image(result.environment, f"{name}_Environment", data=False, pack=options.pack)
+        light = keep_image(result.environment, called, "Environment", data=False, pack=options.pack)
         light.colorspace_settings.name = "Linear Rec.709"
         placed.world = build_world(name, light)
+        collection[WORLD_KEY] = placed.world
     bounds = np.stack([source.positions.min(axis=0), source.positions.max(axis=0)]).astype(np.float64)  # [2, 3]
     if options.cameras:
         for view in result.views:
@@ -101,29 +107,44 @@ def _place(result: ResultFolder, source: GlbMesh, scene: bpy.types.Scene, option
         if options.photographs and result.missing_photos:
             placed.notes.append(f"{result.missing_photos} of {len(result.views)} photographs are not on this machine")
     if result.contact_sheet is not None:
-        parts["Reference"].objects.link(_contact_sheet(result.contact_sheet, name, bounds, options.pack))
+        sheet = keep_image(result.contact_sheet, called, "ContactSheet", data=False, pack=options.pack)
+        parts["Reference"].objects.link(_contact_sheet(sheet, name, bounds))
+    if options.asset_entry:
+        add_to_browser(asset, placed.cameras)
 
     # Only from here on does the user's own scene change.
     scene.collection.children.link(collection)
-    parts["Reference"].hide_render = True
-    for layer in scene.view_layers:
-        if (found := _layer_collection(layer.layer_collection, parts["Reference"])) is not None:
-            found.hide_viewport = True
+    hide_until_asked(scene, parts["Reference"])
     if placed.world is not None and (
         options.world == "ALWAYS" or (options.world == "AUTO" and is_untouched(scene.world))
     ):
-        scene.world = placed.world
+        use_world(scene, placed.world)
         placed.world_assigned = True
     if placed.cameras and scene.camera is None:
         look_through(scene, placed.cameras[0])
     return placed
 
 
-def _contact_sheet(path: Path, name: str, bounds: np.ndarray, pack: bool) -> Any:
+def hide_until_asked(scene: bpy.types.Scene, collection: bpy.types.Collection) -> None:
+    """Keeps a collection out of renders and closes its eye in every view layer: a click there shows it."""
+    collection.hide_render = True
+    for layer in scene.view_layers:
+        if (found := _layer_collection(layer.layer_collection, collection)) is not None:
+            found.hide_viewport = True
+
+
+def _free_name(name: str) -> str:
+    """The name, numbered as Blender does where it is taken, so that all parts of one import are called the same."""
+    kinds = (bpy.data.collections, bpy.data.objects, bpy.data.meshes, bpy.data.materials)
+    numbered = (f"{name}.{number:03}" for number in range(1, 1000))
+    return next((free for free in (name, *numbered) if not any(free in kind for kind in kinds)), name)
+
+
+def _contact_sheet(image: bpy.types.Image, name: str, bounds: np.ndarray) -> Any:
     """The contact sheet as a picture standing behind the asset, as wide as three of it."""
     sheet: Any = bpy.data.objects.new(f"{name} Contact Sheet", None)
     sheet.empty_display_type = "IMAGE"
-    sheet.data = keep_image(path, f"{name}_ContactSheet", data=False, pack=pack)
+    sheet.data = image
     size = float(np.linalg.norm(bounds[1] - bounds[0]))
     sheet.empty_display_size = 3 * size
     sheet.rotation_euler = (np.pi / 2, 0, 0)
@@ -134,7 +155,7 @@ def _contact_sheet(path: Path, name: str, bounds: np.ndarray, pack: bool) -> Any
 def _record_provenance(placed: Placed, result: ResultFolder) -> None:
     """Where the data came from, as custom properties that the artist can read and that survive in the blend file."""
     report = result.report
-    properties: dict[str, str | float] = {"unrender_result": str(result.path)}
+    properties: dict[str, str | float] = {RESULT_KEY: str(result.path)}
     for key in ("versions", "provenance", "settings", "metrics"):
         if isinstance(report.get(key), dict):
             properties[f"unrender_{key}"] = json.dumps(report[key], ensure_ascii=False)

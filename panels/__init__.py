@@ -4,6 +4,7 @@
 import bpy
 
 from . import curve_icon, properties
+from .asset_panel import UNRENDER_PT_asset
 from .capture_panel import UNRENDER_PT_capture, UNRENDER_PT_render_capture
 from .compare_panel import UNRENDER_PT_compare
 from .job_panel import UNRENDER_PT_job
@@ -20,6 +21,7 @@ classes = (
     UNRENDER_PT_queue,
     UNRENDER_PT_compare,
     UNRENDER_PT_import,
+    UNRENDER_PT_asset,
 )
 
 

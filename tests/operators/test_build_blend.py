@@ -83,9 +83,9 @@ def test_the_render_has_the_photographs_size_and_a_clear_background(built: tuple
 def test_external_textures(result: Path, tmp_path: Path) -> None:
     done = build(result, "--blend", tmp_path / "out" / "demo.blend", "--external")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "textures" / "Box_ORM.png").is_file()
+    assert (tmp_path / "out" / "textures" / "Box" / "Box_ORM.png").is_file()
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "out" / "demo.blend"))
-    assert bpy.data.images["Box_ORM"].filepath == "//textures/Box_ORM.png"
+    assert bpy.data.images["Box_ORM"].filepath == "//textures/Box/Box_ORM.png"
 
 
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

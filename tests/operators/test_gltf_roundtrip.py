@@ -16,9 +16,7 @@ from tests.operators import sample_result
 
 def export(path: Path, **options: object) -> dict[str, Any]:
     """The JSON of the exported file."""
-    bpy.ops.object.select_all(action="DESELECT")
-    bpy.data.objects["Box"].select_set(True)
-    bpy.ops.export_scene.gltf(filepath=str(path), use_selection=True, **options)
+    bpy.ops.export_scene.gltf(filepath=str(path), **options)
     data = path.read_bytes()
     (size,) = struct.unpack_from("<I", data, 12)
     return json.loads(data[20 : 20 + size])
@@ -28,7 +26,7 @@ def export(path: Path, **options: object) -> dict[str, Any]:
 def exported(tmp_path: Path) -> tuple[dict[str, Any], Path]:
     bpy.ops.unrender.import_result(directory=str(sample_result.write(tmp_path / "result", occlusion=True)))
     path = tmp_path / "again.glb"
-    return export(path), path
+    return export(path, use_selection=True), path  # the import selects the asset
 
 
 def test_one_texture_serves_occlusion_roughness_and_metallic(exported: tuple[dict[str, Any], Path]) -> None:
@@ -71,6 +69,25 @@ def test_the_mesh_reads_back_the_same(exported: tuple[dict[str, Any], Path], tmp
 
     assert len(before.positions) == len(after.positions) == 8
     assert np.allclose(corners(before), corners(after), atol=2e-3)
+
+
+def test_the_whole_scene_with_levels_of_detail_shares_one_material(tmp_path: Path) -> None:
+    """Textures beside the file, every custom property along, nothing selected by hand."""
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
+    bpy.context.scene.world = bpy.data.worlds.new("Mine")
+    folder = sample_result.write(tmp_path / "result", occlusion=True)
+    bpy.ops.unrender.import_result(directory=str(folder), world="ALWAYS", match_view=True)
+    bpy.ops.unrender.make_lods(count=1)
+    document = export(tmp_path / "again.glb", export_extras=True, export_cameras=True)
+    nodes = {node["name"]: node for node in document["nodes"]}
+    assert {"Box", "Box_LOD1", "Box front", "Box side"} <= set(nodes)
+    materials = {
+        primitive["material"]
+        for name in ("Box", "Box_LOD1")
+        for primitive in document["meshes"][nodes[name]["mesh"]]["primitives"]
+    }
+    assert len(materials) == len(document["materials"]) == 1 and len(document["images"]) == 3
+    assert json.loads(nodes["Box"]["extras"]["unrender_versions"]) == {"unrender": "0.1.0"}
 
 
 def test_blenders_own_importer_agrees(result: Path) -> None:

@@ -248,20 +248,42 @@ def test_textures_lie_beside_a_saved_file_with_relative_paths(result: Path, tmp_
     run_import(result)
     for kind, suffix in (("BaseColor", "png"), ("ORM", "png"), ("Normal", "png"), ("Environment", "exr")):
         image = bpy.data.images[f"Box_{kind}"]
-        assert image.filepath == f"//textures/Box_{kind}.{suffix}"
+        assert image.filepath == f"//textures/Box/Box_{kind}.{suffix}"
         assert image.packed_file is None
-        assert (tmp_path / "textures" / f"Box_{kind}.{suffix}").is_file()
+        assert (tmp_path / "textures" / "Box" / f"Box_{kind}.{suffix}").is_file()
+    assert sorted(path.suffix for path in (tmp_path / "textures" / "Box").iterdir()) == [".exr", *[".png"] * 4]
 
 
 def test_another_assets_textures_are_not_overwritten(result: Path, tmp_path: Path) -> None:
-    (tmp_path / "textures").mkdir()
-    (tmp_path / "textures" / "Box_ORM.png").write_bytes(b"somebody else's")
+    folder = tmp_path / "textures" / "Box"
+    folder.mkdir(parents=True)
+    (folder / "Box_ORM.png").write_bytes(b"somebody else's")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
     run_import(result)
     run_import(result)  # the same bytes are not stored twice
-    assert bpy.data.images["Box_ORM"].filepath == "//textures/Box_ORM_1.png"
-    assert (tmp_path / "textures" / "Box_ORM.png").read_bytes() == b"somebody else's"
-    assert sorted(path.name for path in (tmp_path / "textures").glob("Box_ORM*")) == ["Box_ORM.png", "Box_ORM_1.png"]
+    assert bpy.data.images["Box_ORM"].filepath == "//textures/Box/Box_ORM_1.png"
+    assert (folder / "Box_ORM.png").read_bytes() == b"somebody else's"
+    assert sorted(path.name for path in folder.glob("Box_ORM*")) == ["Box_ORM.png", "Box_ORM_1.png"]
+
+
+def test_a_name_need_not_be_one_of_a_file(result: Path, tmp_path: Path) -> None:
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
+    run_import(result, name="Left/Right: 50%")
+    image = bpy.data.images["Left/Right: 50%_ORM"]
+    assert Path(bpy.path.abspath(image.filepath)).parent.parent == tmp_path / "textures" and image.size[0] == 24
+
+
+def test_all_parts_of_a_second_import_are_numbered_alike(result: Path) -> None:
+    run_import(result)
+    run_import(result)
+    collection = bpy.context.scene.collection.children[-1]
+    assert [child.name for child in collection.children] == [
+        "Box.001 Asset",
+        "Box.001 Cameras",
+        "Box.001 Reference",
+    ]
+    asset = bpy.data.objects["Box.001"]
+    assert (asset.data.name, asset.active_material.name) == ("Box.001", "Box.001")
 
 
 def test_pack_keeps_textures_inside_a_saved_file(result: Path, tmp_path: Path) -> None:
