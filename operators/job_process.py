@@ -44,7 +44,7 @@ def start(
             )
     except OSError as error:
         raise UserError(
-            "cannot start the reconstruction",
+            "cannot start the backend",
             where=str(command[0]),
             found=error.strerror or str(error),
             remedy="Check 'Backend Python' in the add-on's preferences.",

@@ -7,7 +7,8 @@ import bpy
 
 from ..backend.errors import UserError
 from . import jobs, queue_files
-from .job_places import environ, log_file, python, queue_folder, waiting
+from .install_state import environ
+from .job_places import log_file, python, queue_folder, waiting
 from .jobs import JobWatch
 from .queue_files import Entry
 

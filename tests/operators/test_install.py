@@ -14,8 +14,9 @@ import bpy
 import pytest
 from bl_ext.dev.unrender.backend.environment import STAMP
 from bl_ext.dev.unrender.backend.processes import Claim
-from bl_ext.dev.unrender.operators import follow, install_state
+from bl_ext.dev.unrender.operators import follow, install_state, queue_jobs
 from bl_ext.dev.unrender.operators.jobs import JobWatch
+from bl_ext.dev.unrender.operators.queue_files import Entry
 
 from tests.operators import extension, installed
 
@@ -322,3 +323,18 @@ def test_what_others_install_is_seen(base: Path) -> None:
     environment.note_self_test(installed.GPU)
     pump()
     assert install_state.state().ready
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uses a shell script")
+def test_a_reconstruction_installs_from_the_chosen_places(base: Path, tmp_path: Path) -> None:
+    """What is missing comes from the wheels folder and the index of the preferences, then too."""
+    told = tmp_path / "told"
+    preferences().python = str(stand_in(tmp_path, f"env > {told}.new; mv {told}.new {told}"))
+    preferences().wheels, preferences().torch_index = str(tmp_path), "https://example.org/whl"
+    watch = queue_jobs.launch(Entry(str(tmp_path / "capture"), str(tmp_path / "job")))
+    assert watch.process is not None
+    watch.process.wait(timeout=20)
+    variables = dict(line.split("=", 1) for line in told.read_text().splitlines() if "=" in line)
+    assert variables["UNRENDER_WHEELS"] == str(tmp_path)
+    assert variables["UNRENDER_TORCH_INDEX"] == "https://example.org/whl"
+    assert variables["UNRENDER_HOME"] == str(base)
