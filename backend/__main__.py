@@ -105,6 +105,8 @@ def _continue_inside(arguments: Sequence[str]) -> None:
         return
     verify = os.environ.get(VERIFY) == "1"
     python = environment.ensure_backend(Console(), verify=verify)
+    if os.environ.get(INSIDE) == str(python):
+        return  # a script that starts another interpreter: it has done so
     _replace(str(python), arguments, {INSIDE: str(python), VERIFY: "2" if verify else "0"})
 
 

@@ -15,7 +15,7 @@ from . import collect_cameras, collect_folder, preflight
 from .blender_context import scene_of, settings_of
 from .collect_pixels import Movies, write_pixels, write_undistorted
 from .collect_plan import Findings, Plan, PlannedView, checked, figures, without_doubles
-from .collect_region import is_turned, region_bounds
+from .collect_region import is_turned, region_bounds, region_of
 from .collect_steps import SteppedOperator, Steps
 from .collect_write import CaptureFolder
 from .job_places import user_folder
@@ -42,12 +42,13 @@ def plan_capture(scene: bpy.types.Scene) -> Plan:
     views = checked(views, findings)
     figures(views, findings)
     bounds = None
-    if settings.region is not None:
+    region = region_of(scene)
+    if region is not None:
         try:
-            bounds = region_bounds(settings.region)
+            bounds = region_bounds(region)
         except UserError as error:
             findings.add("ERROR", f"The region was left out: {error}")
-        if is_turned(settings.region):
+        if is_turned(region):
             findings.add("WARNING", "The region is turned; the upright box around it is used")
     return Plan(tuple(views), bounds, findings.sorted())
 
@@ -133,10 +134,24 @@ def capture_folder(scene: bpy.types.Scene, name: str) -> tuple[Path, bool]:
     return folder, False
 
 
-def remember(scene: bpy.types.Scene, folder: Path) -> None:
-    """The scene's next reconstruction is of this capture, which this scene may replace."""
+def remember(scene: bpy.types.Scene, folder: Path, placed: bool) -> None:
+    """The scene's next reconstruction is of this capture, which this scene may replace. `placed`: whether it is what
+    the scene's cameras and region show."""
     settings = settings_of(scene)
     settings.capture = settings.collect.written = str(folder)
+    settings.collect.placed = str(folder) if placed else ""
+
+
+def collect(scene: bpy.types.Scene) -> Steps:
+    """Writes what the scene's cameras and region show as its capture; returns what to say."""
+    plan = plan_capture(scene)
+    preflight.show_plan(scene, plan)
+    name = Path(bpy.data.filepath).stem if bpy.data.filepath else scene.name
+    folder, ours = capture_folder(scene, name)
+    path = yield from write_plan(plan, folder, ours, settings_of(scene).collect.holdout)
+    remember(scene, Path(path).parent, placed=True)
+    preflight.show_capture(scene, read_capture(Path(path)), plan.lines)
+    return f"{plan.summary()} in {Path(path).parent}"
 
 
 class UNRENDER_OT_collect(SteppedOperator, bpy.types.Operator):
@@ -156,15 +171,7 @@ class UNRENDER_OT_collect(SteppedOperator, bpy.types.Operator):
         return True
 
     def steps(self, context: bpy.types.Context) -> Steps:
-        scene = scene_of(context)
-        plan = plan_capture(scene)
-        preflight.show_plan(scene, plan)
-        name = Path(bpy.data.filepath).stem if bpy.data.filepath else scene.name
-        folder, ours = capture_folder(scene, name)
-        path = yield from write_plan(plan, folder, ours, settings_of(scene).collect.holdout)
-        remember(scene, Path(path).parent)
-        preflight.show_capture(scene, read_capture(Path(path)), plan.lines)
-        return f"{plan.summary()} in {Path(path).parent}"
+        return (yield from collect(scene_of(context)))
 
 
 class UNRENDER_OT_check_capture(bpy.types.Operator):

@@ -71,7 +71,7 @@ class UNRENDER_OT_open_capture(bpy.types.Operator):
         name = folder.resolve().name or "capture"
         cameras, region = place_capture(scene, capture, name, turn, points if self.points else None)
         settings = settings_of(scene)
-        settings.capture = str(path)
+        settings.capture = settings.collect.placed = str(path)
         settings.collect.region = region
         settings.collect.source = "SCENE"
         if scene.camera is None:

@@ -33,6 +33,12 @@ def build_region(name: str, bounds: np.ndarray) -> bpy.types.Object:
     return region
 
 
+def region_of(scene: bpy.types.Scene) -> bpy.types.Object | None:
+    """The scene's region. One that was deleted still hangs on its property: it counts no more."""
+    region: bpy.types.Object | None = settings_of(scene).collect.region
+    return region if region is not None and region.name in scene.objects else None
+
+
 def region_bounds(region: bpy.types.Object) -> np.ndarray:
     """The box [2, 3] along the world's axes around the region, which may be any object; raises UserError."""
     if region.type == "EMPTY":

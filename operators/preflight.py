@@ -12,7 +12,7 @@ from ..backend.errors import UserError
 from . import preflight_thumbnail
 from .blender_context import settings_of
 from .collect_plan import Line, Plan
-from .collect_region import region_bounds
+from .collect_region import region_bounds, region_of
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """What the panel shows. `collected`: a capture with just this stands on disk. `rendered`: it knows its own bounds,
-    whatever the scene's region is."""
+    """What the panel shows. `collected`: a capture with just this stands on disk."""
 
     summary: str
     lines: tuple[Line, ...]
     pictures: tuple[Picture, ...] = ()
     bounds: np.ndarray | None = None
     collected: bool = False
-    rendered: bool = False
 
 
 _reports: dict[int, Report] = {}
@@ -51,9 +49,7 @@ def show_plan(scene: bpy.types.Scene, plan: Plan) -> None:
     _show(scene, Report(plan.summary(), plan.lines, pictures, plan.bounds))
 
 
-def show_capture(
-    scene: bpy.types.Scene, capture: Capture, lines: tuple[Line, ...] = (), rendered: bool = False
-) -> None:
+def show_capture(scene: bpy.types.Scene, capture: Capture, lines: tuple[Line, ...] = ()) -> None:
     """A capture that stands on disk."""
     pictures = tuple(Picture(view.name, view.image, view.mask) for view in capture.views)
     test = len(capture.split("test"))
@@ -61,7 +57,7 @@ def show_capture(
     camera = capture.views[0].camera
     summary = f"{len(capture.views)} views of {camera.width} x {camera.height}{held}"
     notes = tuple(Line("WARNING", warning) for warning in capture.warnings)
-    _show(scene, Report(summary, (*lines, *notes), pictures, capture.bounds, True, rendered))
+    _show(scene, Report(summary, (*lines, *notes), pictures, capture.bounds, True))
 
 
 def show_error(scene: bpy.types.Scene, text: str) -> None:
@@ -69,18 +65,19 @@ def show_error(scene: bpy.types.Scene, text: str) -> None:
     _show(scene, Report("Nothing to collect", (Line("ERROR", text),)))
 
 
-def region_differs(scene: bpy.types.Scene, report: Report) -> bool:
-    """Whether the region was moved, added or taken away since the capture was written."""
-    if not report.collected or report.rendered:
+def region_differs(scene: bpy.types.Scene, bounds: np.ndarray | None) -> bool:
+    """Whether the scene's region is another than the `bounds` of its capture, where the scene shows that capture."""
+    settings = settings_of(scene)
+    if not settings.capture or settings.collect.placed != settings.capture:
         return False
-    region = settings_of(scene).collect.region
+    region = region_of(scene)
     try:
         now = None if region is None else region_bounds(region)
     except UserError:
         return False
-    if now is None or report.bounds is None:
-        return (now is None) != (report.bounds is None)
-    return not np.allclose(now, report.bounds, rtol=1e-4, atol=1e-4 * float(np.ptp(report.bounds)))
+    if now is None or bounds is None:
+        return (now is None) != (bounds is None)
+    return not np.allclose(now, bounds, rtol=1e-4, atol=1e-4 * float(np.ptp(bounds)))
 
 
 def shown_picture(scene: bpy.types.Scene, report: Report) -> Picture | None:

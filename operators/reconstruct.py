@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
+from ..backend.capture import read_capture
 from ..backend.errors import UserError
 from ..backend.job import JobFolder, read_settings
-from . import follow, queue_jobs, scene_jobs
+from . import follow, preflight, queue_jobs, scene_jobs
 from .blender_context import scene_of, settings_of
+from .collect_capture import collect
+from .collect_steps import SteppedOperator, Steps
 from .job_places import job_folder
 from .queue_files import Entry
 
@@ -29,9 +32,10 @@ REQUEST_ITEMS = (
 )
 
 
-class UNRENDER_OT_reconstruct(bpy.types.Operator):
+class UNRENDER_OT_reconstruct(SteppedOperator, bpy.types.Operator):
     """Reconstruct the capture in the background, from minutes to an hour by preset and machine; Blender stays free.
-    While another job runs it waits in the queue. The first time it also downloads what it needs, about 1 GB or more"""
+    A region that was moved is collected first. While another job runs it waits in the queue.
+    The first time it also downloads what it needs, about 1 GB or more"""
 
     bl_idname = "unrender.reconstruct"
     bl_label = "Reconstruct"
@@ -57,28 +61,25 @@ class UNRENDER_OT_reconstruct(bpy.types.Operator):
             cls.poll_message_set(reason)
         return not reason
 
-    def execute(self, context: bpy.types.Context) -> "OperatorResult":
+    def steps(self, context: bpy.types.Context) -> Steps:
         scene = scene_of(context)
         settings = settings_of(scene)
+        if not self.resume and is_outdated(scene):
+            yield from collect(scene)
         capture = Path(bpy.path.abspath(settings.capture))
         previous = follow.job_of(scene)
         at_work = [watch.folder for watch in follow.WATCHES.values() if watch.active]
-        try:
-            folder = previous.folder if self.resume and previous else job_folder(scene, capture, at_work)
-            if folder in at_work or JobFolder(folder).running_pid() or queue_jobs.is_promised(folder):
-                raise UserError(
-                    "a reconstruction is at work there already, or waits to be",
-                    where=str(folder),
-                    remedy="Wait for it, stop it, or choose another output folder.",
-                )
-            entry = Entry(str(capture), str(folder), job_options(settings, self.resume), settings.import_when_finished)
-            ahead = follow.enqueue(entry)
-        except UserError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        folder = previous.folder if self.resume and previous else job_folder(scene, capture, at_work)
+        if folder in at_work or JobFolder(folder).running_pid() or queue_jobs.is_promised(folder):
+            raise UserError(
+                "a reconstruction is at work there already, or waits to be",
+                where=str(folder),
+                remedy="Wait for it, stop it, or choose another output folder.",
+            )
+        entry = Entry(str(capture), str(folder), job_options(settings, self.resume), settings.import_when_finished)
+        ahead = follow.enqueue(entry)
         scene_jobs.add(scene, folder)
-        self.report({"INFO"}, f"Waiting for {ahead} before it" if ahead else f"Reconstructing in {folder}")
-        return {"FINISHED"}
+        return f"Waiting for {ahead} before it" if ahead else f"Reconstructing in {folder}"
 
 
 class UNRENDER_OT_control(bpy.types.Operator):
@@ -180,6 +181,17 @@ def why_not(scene: bpy.types.Scene) -> str:
     if not Path(bpy.path.abspath(settings.capture)).exists():
         return "The capture folder does not exist."
     return ""
+
+
+def is_outdated(scene: bpy.types.Scene) -> bool:
+    """Whether the capture on disk lacks the region that stands in the scene. Raises UserError if it is no capture.
+
+    The file is asked and not the last report: that one ends with Blender.
+    """
+    settings = settings_of(scene)
+    if not settings.capture or settings.collect.placed != settings.capture:
+        return False
+    return preflight.region_differs(scene, read_capture(Path(bpy.path.abspath(settings.capture))).bounds)
 
 
 def job_options(settings: Any, resume: bool) -> tuple[str, ...]:

@@ -97,6 +97,6 @@ class UNRENDER_OT_render_capture(SteppedOperator, bpy.types.Operator):
             )
         folder, ours = capture_folder(scene, name)
         path = Path((yield from render_capture(scene, objects, folder, ours, settings)))
-        remember(scene, path.parent)
-        preflight.show_capture(scene, read_capture(path), rendered=True)
+        remember(scene, path.parent, placed=False)
+        preflight.show_capture(scene, read_capture(path))
         return f"{settings.views} views of {name} in {path.parent}"

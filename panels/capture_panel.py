@@ -94,8 +94,8 @@ def draw_report(layout: bpy.types.UILayout, scene: bpy.types.Scene, report: Repo
     box = layout.box()
     width -= BOX_MARGIN
     draw_text(box, report.summary, width, icon="CHECKMARK" if report.collected else "VIEWZOOM")
-    if preflight.region_differs(scene, report):
-        draw_text(box, "The region has changed since: collect again to use it.", width, icon="ERROR")
+    if report.collected and preflight.region_differs(scene, report.bounds):
+        draw_text(box, "The region is not the capture's: Reconstruct collects first.", width, icon="INFO")
     for line in report.lines[:MOST_LINES]:
         draw_text(box, line.text, width, icon=LEVEL_ICON[line.level])
     if len(report.lines) > MOST_LINES:

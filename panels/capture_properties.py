@@ -87,6 +87,12 @@ class UNRENDER_PG_collect(bpy.types.PropertyGroup):
         subtype="DIR_PATH",
         options={"HIDDEN"},
     )
+    placed: StringProperty(
+        name="Placed",
+        description="The capture that the scene's cameras and region show, empty where it is none",
+        subtype="DIR_PATH",
+        options={"HIDDEN"},
+    )
     shown: IntProperty(
         name="View", description="Which view's photograph and mask are shown", default=0, min=0, update=_show
     )

@@ -226,15 +226,18 @@ def listen(play: Play) -> int:
 
 
 def show(play: Play, argument: str) -> int:
-    """Announces the files that stand in CAPTURE/previews, one after the other, then listens."""
+    """Announces the files that stand in CAPTURE/previews, then listens. `argument`: the seconds between two, or 'held'
+    if all after the first wait for a file CAPTURE/go."""
     play.begin()
     folder = JobFolder(play.folder).preview
     folder.mkdir(exist_ok=True)
-    for path in sorted((play.capture / "previews").iterdir()):
+    for number, path in enumerate(sorted((play.capture / "previews").iterdir())):
+        while argument == "held" and number > 0 and not (play.capture / "go").exists():
+            time.sleep(0.01)
         shutil.copyfile(path, folder / f"{path.name}.part")
         os.replace(folder / f"{path.name}.part", folder / path.name)
         play.event("preview", file=f"preview/{path.name}")
-        time.sleep(float(argument or 0))
+        time.sleep(0 if argument == "held" else float(argument or 0))
     return listen(play)
 
 

@@ -125,10 +125,10 @@ def test_the_region_and_held_out_views(tmp_path: Path) -> None:
     np.testing.assert_allclose(capture.bounds, [[-0.5, -2.0, -0.25], [1.5, 2.0, 0.75]], atol=1e-6)
     assert [view.split for view in capture.views] == ["test", "train", "train"] * 2
     report = preflight.report_of(bpy.context.scene)
-    assert report is not None and not preflight.region_differs(bpy.context.scene, report)
+    assert report is not None and not preflight.region_differs(bpy.context.scene, report.bounds)
     region.rotation_euler = (0, 0, np.pi / 4)
     bpy.context.view_layer.update()
-    assert preflight.region_differs(bpy.context.scene, report)
+    assert preflight.region_differs(bpy.context.scene, report.bounds)
     assert "The region is turned" in scenes.levels(scenes.check(), "WARNING")
     half = 3 / np.sqrt(2)
     np.testing.assert_allclose(
@@ -137,6 +137,10 @@ def test_the_region_and_held_out_views(tmp_path: Path) -> None:
     region.rotation_euler, region.scale = (0, 0, 0), (1.0, 0.0, 1.0)
     bpy.context.view_layer.update()
     assert "The region was left out" in scenes.levels(scenes.check(), "ERROR")
+    bpy.ops.object.select_all(action="DESELECT")
+    region.select_set(True)
+    bpy.ops.object.delete()
+    assert scenes.collect(tmp_path / "capture").bounds is None  # deleted, though the property still holds it
 
 
 def test_a_region_around_the_selected_object() -> None:

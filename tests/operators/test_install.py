@@ -329,7 +329,10 @@ def test_what_others_install_is_seen(base: Path) -> None:
 def test_a_reconstruction_installs_from_the_chosen_places(base: Path, tmp_path: Path) -> None:
     """What is missing comes from the wheels folder and the index of the preferences, then too."""
     told = tmp_path / "told"
-    preferences().python = str(stand_in(tmp_path, f"env > {told}.new; mv {told}.new {told}"))
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nenv > "{told}"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    preferences().python = str(program)
     preferences().wheels, preferences().torch_index = str(tmp_path), "https://example.org/whl"
     watch = queue_jobs.launch(Entry(str(tmp_path / "capture"), str(tmp_path / "job")))
     assert watch.process is not None

@@ -46,6 +46,18 @@ def start(settings: Settings, *files: bytes, seconds: float = 0.0) -> follow.Job
     return play(settings, f"show {seconds}")
 
 
+def start_held(settings: Settings, *files: bytes) -> follow.JobWatch:
+    """The first file is shown; the others come after `go`."""
+    sample_preview.write(Path(settings.capture), *files)
+    watch = play(settings, "show held")
+    pump(lambda: shown_name() == "mesh_0000.ply")
+    return watch
+
+
+def go(settings: Settings) -> None:
+    (Path(settings.capture) / "go").touch()
+
+
 def finish() -> None:
     assert bpy.ops.unrender.control(request="finish") == {"FINISHED"}
 
@@ -133,9 +145,8 @@ def test_the_mesh_grows_with_its_colors(settings: Settings) -> None:
 
 
 def test_damaged_files_change_nothing(settings: Settings) -> None:
-    start(settings, GOOD, *DAMAGED.values(), seconds=0.02)
-    watch = follow.job_of(bpy.context.scene)
-    assert watch is not None
+    watch = start_held(settings, GOOD, *DAMAGED.values())
+    go(settings)
     last = f"mesh_{len(DAMAGED):04}.ply"
     pump(lambda: watch.preview is not None and watch.preview.name == last and previews.READER.refused == watch.preview)
     assert len(shown_mesh().polygons) == len(TRIANGLES)
@@ -209,14 +220,13 @@ def test_an_artists_object_of_that_name_is_left_alone(settings: Settings) -> Non
 
 
 def test_while_it_is_being_edited_it_is_not_touched(settings: Settings) -> None:
-    start(settings, GOOD, ply(*sphere(4, 4)), seconds=0.5)
-    pump(lambda: shown_name() == "mesh_0000.ply")
+    watch = start_held(settings, GOOD, ply(*sphere(4, 4)))
     found = preview_object.find()
     assert found is not None
     bpy.context.view_layer.objects.active = found
     bpy.ops.object.mode_set(mode="EDIT")
-    watch = follow.job_of(bpy.context.scene)
-    pump(lambda: watch is not None and watch.preview is not None and watch.preview.name == "mesh_0001.ply")
+    go(settings)
+    pump(lambda: watch.preview is not None and watch.preview.name == "mesh_0001.ply")
     assert shown_name() == "mesh_0000.ply"
     bpy.ops.object.mode_set(mode="OBJECT")
     pump(lambda: shown_name() == "mesh_0001.ply")

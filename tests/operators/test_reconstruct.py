@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bpy
+import numpy as np
 import pytest
+from bl_ext.dev.unrender.backend.capture import read_capture
 from bl_ext.dev.unrender.operators import follow, job_places, reconstruct
 
 from tests.operators import extension
+from tests.operators.test_collect_open import native
 from tests.operators.test_jobs import STAND_IN
 
 
@@ -199,6 +202,45 @@ def test_find_job(settings: bpy.types.PropertyGroup, tmp_path: Path) -> None:
     assert again is not None
     pump(lambda: again.status == "finished")
     assert bpy.data.objects.find("Box") >= 0
+
+
+def test_a_region_that_was_moved_is_collected_first(settings: bpy.types.PropertyGroup, tmp_path: Path) -> None:
+    settings.import_when_finished = False
+    source = native(tmp_path / "photos")
+    bpy.ops.unrender.open_capture(filepath=str(source))
+    first = play_opened(settings)
+    assert first == source  # untouched, it is taken as it is
+    region = settings.collect.region
+    region.location.x += 0.5
+    bpy.context.view_layer.update()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "file.blend"))  # the last report is not needed
+    settings = bpy.context.scene.unrender
+    second = play_opened(settings)
+    assert second == tmp_path / "unrender" / "captures" / "file"
+    np.testing.assert_allclose(read_capture(second).bounds, [[-0.5, -2.0, -0.5], [1.5, 2.0, 1.5]], atol=1e-6)
+    assert play_opened(settings) == second
+    settings.capture = str(source)  # by hand: what stands in the scene is another
+    assert play_opened(settings) == source
+    settings.capture = str(second)
+    settings.collect.region.location.x += 0.5
+    bpy.data.objects.remove(bpy.data.objects["photos 0"])
+    bpy.data.objects.remove(bpy.data.objects["photos 1"])
+    bpy.context.view_layer.update()
+    with pytest.raises(RuntimeError, match="nothing was collected"):
+        bpy.ops.unrender.reconstruct()
+
+
+def play_opened(settings: bpy.types.PropertyGroup) -> Path:
+    """Reconstructs what stands in the scene; the capture that the backend was given."""
+    assert bpy.ops.unrender.reconstruct() == {"FINISHED"}
+    watch = list(follow.WATCHES.values())[-1]
+    assert watch.process is not None
+    arguments = list(watch.process.args)
+    watch.process.kill()
+    watch.process.wait()
+    pump(lambda: watch.settled)
+    return Path(arguments[arguments.index("reconstruct") + 1])
 
 
 def test_a_missing_python_is_named(settings: bpy.types.PropertyGroup) -> None:

@@ -105,7 +105,7 @@ def test_cameras_and_masks_of_a_cube(tmp_path: Path) -> None:
     assert np.ptp(capture.bounds, axis=0).max() < 1.2 * np.ptp(corners, axis=0).max()
     report = preflight.report_of(bpy.context.scene)
     assert report is not None and "6 views of 64 x 64, 2 of them held out" in report.summary
-    assert not preflight.region_differs(bpy.context.scene, report)
+    assert not preflight.region_differs(bpy.context.scene, report.bounds)
     assert Path(bpy.context.scene.unrender.capture) == tmp_path / "capture"
 
 

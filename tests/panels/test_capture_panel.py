@@ -61,7 +61,7 @@ def test_a_region_that_moved_since_collecting(tmp_path: Path) -> None:
     scenes.ring(tmp_path / "photos", 4)
     scene.unrender.collect.folder = str(tmp_path / "capture")
     bpy.ops.unrender.collect()
-    said = "The region has changed"
+    said = "The region is not"
     assert said not in " ".join(draw(capture_panel.UNRENDER_PT_capture).texts())
     bpy.ops.unrender.add_region()
     bpy.context.view_layer.update()
