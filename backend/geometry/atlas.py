@@ -18,7 +18,7 @@ from backend.geometry.overlaps import detach, doubly_covered, lay_out, mirrored,
 from backend.geometry.packing import Outline, pack
 from backend.geometry.texels import TexelMap, dilate, gutter_source, rasterize_atlas
 
-__all__ = ["Atlas", "TexelMap", "dilate", "gutter_source", "make_atlas", "rasterize_atlas"]
+__all__ = ["Atlas", "TexelMap", "dilate", "gutter_source", "make_atlas", "rasterize_atlas", "triangle_stretch"]
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def make_atlas(
             assert not used.overlaps
             covered = float((used.triangle_ids >= 0).mean())
             report(1.0)
-            return Atlas(uvs, charts.astype(np.int32), covered, "projected charts", area_stretch(surface, uvs))
+            return Atlas(uvs, charts.astype(np.int32), covered, "projected charts", area_stretch(surface.areas, uvs))
         charted = weld(surface, *set_apart(surface, charted.charts, charted.points[charted.corners], moved))
     uvs = cell_layout(count, texture_size, padding)
     used = rasterize_atlas(uvs, texture_size)
     report(1.0)
     ids = np.arange(count, dtype=np.int32)
-    return Atlas(uvs, ids, float((used.triangle_ids >= 0).mean()), "cells", area_stretch(surface, uvs))
+    return Atlas(uvs, ids, float((used.triangle_ids >= 0).mean()), "cells", area_stretch(surface.areas, uvs))
 
 
 def cell_layout(count: int, size: int, padding: float) -> np.ndarray:
@@ -156,11 +156,18 @@ def _pack(surface: Surface, charted: Charted, size: int, padding: float, deadlin
     return (packed.points / size).astype(np.float32)[charted.corners]
 
 
-def area_stretch(surface: Surface, uvs: np.ndarray) -> tuple[float, float]:
-    """Mean and 95th percentile over the surface of max(r, 1/r) up to 100, r = UV area per area over its
-    mean."""
+def triangle_stretch(vertices: np.ndarray, triangles: np.ndarray, uvs: np.ndarray) -> tuple[float, float]:
+    """`Atlas.stretch` of coordinates `uvs` [T, 3, 2] on a mesh [V, 3], [T, 3]."""
+    corners = np.asarray(vertices, np.float64)[triangles]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return area_stretch(0.5 * np.linalg.norm(cross, axis=1), uvs)
+
+
+def area_stretch(areas: np.ndarray, uvs: np.ndarray) -> tuple[float, float]:
+    """Mean and 95th percentile over a surface of triangle `areas` [T] of max(r, 1/r) up to 100, r = UV area per area
+    over its mean."""
     flat = np.abs(flat_areas(uvs.astype(np.float64)))
-    weight = surface.areas / max(float(surface.areas.sum()), 1e-300)
+    weight = areas / max(float(areas.sum()), 1e-300)
     ratio = np.clip(flat / max(float(flat.sum()), 1e-300) / np.maximum(weight, 1e-12), 0.01, 100.0)
     stretch = np.maximum(ratio, 1.0 / ratio)
     order = np.argsort(stretch)

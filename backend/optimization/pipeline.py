@@ -20,7 +20,7 @@ from ..capture.loader import load_photos
 from ..errors import UserError
 from ..export.result import write_result
 from ..export.summary import summarize
-from ..geometry.atlas import Atlas, make_atlas
+from ..geometry.atlas import Atlas
 from ..geometry.band import Grid
 from ..geometry.isosurface import extract
 from ..geometry.mesh import clean, vertex_normals
@@ -29,6 +29,7 @@ from ..geometry.texels import TexelMap, rasterize_atlas
 from ..geometry.unfold import unfold
 from ..job import Job
 from ..kernels.primitives import check_rasterizer
+from .atlas_task import AtlasTask
 from .bake import bake, make_asset
 from .carve_stage import run_carve_stage
 from .checkpoint import Checkpoint
@@ -45,7 +46,6 @@ from .timer import Timer
 from .unseen import flatten_unseen
 from .views import TrainingViews
 
-ATLAS_PADDING = 4.0  # texels between charts
 ENVIRONMENT_HEIGHT = 256  # rows of environment.exr
 # Of the time until the shape stage begins: libraries, then photographs, then what bounds the object.
 LIBRARIES_LOADED, PHOTOS_LOADED, BOUNDS_FOUND = 0.3, 0.6, 0.8
@@ -142,12 +142,12 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
     run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews)
     if checkpoint is None or checkpoint.stage == "shape":
         surface = _mesh(run, _shape(run, checkpoint))
-        _surface(run, surface, 0)
     else:
         surface = restore_surface(checkpoint, scene, settings)
-        if checkpoint.stage == "surface":
-            _surface(run, surface, checkpoint.step)
-    return _export(run, *_texture(run, surface))
+    with AtlasTask(surface.vertices, surface.triangles, settings.texture_size) as atlas:
+        if checkpoint is None or checkpoint.stage != "texture":
+            _surface(run, surface, checkpoint.step if checkpoint and checkpoint.stage == "surface" else 0)
+        return _export(run, *_texture(run, surface, atlas))
 
 
 def _load_scene(capture: Capture, settings: Settings, device: torch.device, job: Job) -> Scene:
@@ -240,17 +240,10 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
     run.keeper.surface(surface, stage="texture")
 
 
-def _texture(run: _Run, surface: SurfaceState) -> tuple[TextureState, Atlas, TexelMap]:
+def _texture(run: _Run, surface: SurfaceState, task: AtlasTask) -> tuple[TextureState, Atlas, TexelMap]:
     settings = run.settings
-    run.tell("atlas", 0.0)
     with run.timer.part("atlas"):
-        atlas = make_atlas(
-            surface.vertices.cpu().numpy(),
-            surface.triangles.cpu().numpy(),
-            settings.texture_size,
-            ATLAS_PADDING,
-            progress=lambda share: run.tell("atlas", share),
-        )
+        atlas = task.result(surface.vertices, partial(run.tell, "atlas"))
         texels = rasterize_atlas(atlas.uvs, settings.texture_size)
     with run.timer.part("texture"):
         normals = vertex_normals(surface.vertices, surface.triangles)
