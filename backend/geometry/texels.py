@@ -10,6 +10,7 @@ so a texel covered twice is an overlap, in either orientation of the triangles.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -99,6 +100,11 @@ class TexelMap:
     triangle_ids: np.ndarray
     barycentrics: np.ndarray
     overlaps: int
+
+    @cached_property
+    def nearest(self) -> np.ndarray:
+        """Flat index [H, W] int64 of the covered texel nearest to each: see `gutter_source`."""
+        return gutter_source(self.triangle_ids >= 0)
 
 
 def in_texels(uvs: np.ndarray, size: tuple[int, int]) -> np.ndarray:

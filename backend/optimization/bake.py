@@ -10,7 +10,7 @@ from torch import Tensor
 from ..appearance.material import MIN_ROUGHNESS, MaterialField
 from ..appearance.textured_mesh import CHANNELS, TexturedMesh
 from ..export.asset import Asset
-from ..geometry.texels import TexelMap, gutter_source
+from ..geometry.texels import TexelMap
 
 POINTS_AT_ONCE = 1 << 18
 
@@ -28,8 +28,7 @@ def bake(field: MaterialField, vertices: Tensor, triangles: Tensor, texels: Texe
         part = slice(start, start + POINTS_AT_ONCE)
         positions = (vertices[corners[part]] * weights[part, :, None]).sum(1)
         values[covered[part], :5] = torch.cat(field(positions), dim=1)
-    source = torch.from_numpy(gutter_source(texels.triangle_ids >= 0)).to(device)
-    return values[source.reshape(-1)].reshape(*texels.triangle_ids.shape, CHANNELS)
+    return values[torch.from_numpy(texels.nearest.reshape(-1)).to(device)].reshape(*texels.triangle_ids.shape, CHANNELS)
 
 
 def make_asset(
@@ -43,8 +42,7 @@ def make_asset(
         environment: [h, 2h, 3] lat-long, linear.
         texels: which texels charts cover; the rest repeats the nearest of them.
     """
-    source = gutter_source(texels.triangle_ids >= 0).reshape(-1)
-    values = textures.detach().cpu().numpy().reshape(-1, CHANNELS)[source].reshape(textures.shape)
+    values = textures.detach().cpu().numpy().reshape(-1, CHANNELS)[texels.nearest.reshape(-1)].reshape(textures.shape)
     xy = values[..., 5:]
     z = np.sqrt(np.clip(1 - (xy**2).sum(-1, keepdims=True), 1e-6, None))
     normal = np.concatenate((xy, z), axis=-1)

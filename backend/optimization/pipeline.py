@@ -25,7 +25,7 @@ from ..geometry.band import Grid
 from ..geometry.isosurface import extract
 from ..geometry.mesh import clean, vertex_normals
 from ..geometry.remesh import remesh
-from ..geometry.texels import TexelMap, rasterize_atlas
+from ..geometry.texels import TexelMap
 from ..geometry.unfold import unfold
 from ..job import Job
 from ..kernels.primitives import check_rasterizer
@@ -243,8 +243,7 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
 def _texture(run: _Run, surface: SurfaceState, task: AtlasTask) -> tuple[TextureState, Atlas, TexelMap]:
     settings = run.settings
     with run.timer.part("atlas"):
-        atlas = task.result(surface.vertices, partial(run.tell, "atlas"))
-        texels = rasterize_atlas(atlas.uvs, settings.texture_size)
+        atlas, texels = task.result(surface.vertices, partial(run.tell, "atlas"))
     with run.timer.part("texture"):
         normals = vertex_normals(surface.vertices, surface.triangles)
         mesh = TexturedMesh.of(surface.vertices, surface.triangles, normals, atlas.uvs)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.geometry.atlas import make_atlas
+from backend.geometry.atlas import make_atlas, rasterize_atlas
 from backend.optimization.atlas_task import PADDING, AtlasTask
 
 
@@ -30,10 +30,11 @@ def test_it_is_the_atlas_of_the_mesh_as_it_was() -> None:
     shares: list[float] = []
     with AtlasTask(vertices, triangles, 128) as task:
         vertices[:, 2] *= 3.0  # what the surface stage does meanwhile
-        atlas = task.result(vertices, shares.append)
+        atlas, texels = task.result(vertices, shares.append)
     np.testing.assert_array_equal(atlas.uvs, alone.uvs)
     assert atlas.chart_count == alone.chart_count
     assert atlas.stretch[0] > alone.stretch[0]  # of the mesh as it is
+    np.testing.assert_array_equal(texels.triangle_ids, rasterize_atlas(alone.uvs, 128).triangle_ids)
     assert shares
 
 
@@ -48,7 +49,7 @@ def test_a_job_that_stops_calls_it_off() -> None:
     began = time.monotonic()
     with pytest.raises(Stop), AtlasTask(vertices, triangles, 512) as task:
         task.result(vertices, stop)
-    assert task._atlas.done() and task._atlas.exception() is not None
+    assert task._made.done() and task._made.exception() is not None
     assert time.monotonic() - began < 60
 
 
