@@ -7,7 +7,7 @@ the opposite. A job outlives the program that started it, and a folder synchroni
     capture.json  settings.json  claim.json (the process at work)
     events.jsonl  one JSON object a line: started, progress, preview, warning, then one of finished, failed, stopped
     control.json  {"request": "pause" | "resume" | "stop" | "finish"}
-    preview/      checkpoint/      result/
+    preview/      checkpoint/      result/      start_mesh.ply (where an artist gave one)
 """
 
 from __future__ import annotations

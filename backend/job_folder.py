@@ -58,12 +58,17 @@ class JobFolder:
         return self.path / "checkpoint"
 
     @property
+    def start_mesh(self) -> Path:
+        return self.path / "start_mesh.ply"
+
+    @property
     def result(self) -> Path:
         return self.path / "result"
 
     def is_job(self) -> bool:
-        """Whether a job has ever been made here."""
-        return any(path.exists() for path in (self.capture, self.settings, self.events, self.control, self.claim))
+        """Whether a job has ever been made here, or is about to be."""
+        files = (self.capture, self.settings, self.events, self.control, self.claim, self.start_mesh)
+        return any(path.exists() for path in files)
 
     def running_pid(self) -> int:
         """The id of the process that works here now, or 0."""

@@ -24,7 +24,7 @@ def build_camera(view: ResultView, prefix: str, bounds: np.ndarray) -> bpy.types
     size = float(np.linalg.norm(bounds[1] - bounds[0])) or 1.0
     distance = float(np.linalg.norm(pose[:3, 3] - bounds.mean(axis=0)))
     data.clip_start, data.clip_end = max(size * 1e-3, 1e-6), max(100.0, 10 * (distance + size))
-    data.display_size = 0.1 * size
+    data.display_size = 0.05 * size
     data.passepartout_alpha = 0.9
     # The size is a setting of the scene in Blender: what `look_through` and the renderer need travels with the camera.
     camera["unrender_view"] = view.name

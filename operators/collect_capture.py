@@ -18,7 +18,7 @@ from .collect_plan import Findings, Plan, PlannedView, checked, figures, without
 from .collect_region import is_turned, region_bounds, region_of
 from .collect_steps import SteppedOperator, Steps
 from .collect_write import CaptureFolder
-from .job_places import user_folder
+from .job_places import kept_folder
 
 if TYPE_CHECKING:
     from .blender_context import OperatorResult
@@ -124,7 +124,7 @@ def capture_folder(scene: bpy.types.Scene, name: str) -> tuple[Path, bool]:
     if bpy.data.filepath:
         parent = Path(bpy.data.filepath).parent / "unrender" / "captures"
     else:
-        parent = user_folder("captures")
+        parent = kept_folder("captures")
     name = bpy.path.clean_name(name) or "capture"
     number = 1
     while (folder := parent / (name if number == 1 else f"{name}_{number}")).exists():
@@ -140,6 +140,7 @@ def remember(scene: bpy.types.Scene, folder: Path, placed: bool) -> None:
     settings = settings_of(scene)
     settings.capture = settings.collect.written = str(folder)
     settings.collect.placed = str(folder) if placed else ""
+    settings.collect.turned = False
 
 
 def collect(scene: bpy.types.Scene) -> Steps:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opens a capture of any format: its cameras stand in the scene, with their photographs, and a region around."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class UNRENDER_OT_open_capture(bpy.types.Operator):
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> "OperatorResult":
+        if not self.properties.is_property_set("filepath"):
+            self.filepath = first_folder(scene_of(context))
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
@@ -72,6 +75,7 @@ class UNRENDER_OT_open_capture(bpy.types.Operator):
         cameras, region = place_capture(scene, capture, name, turn, points if self.points else None)
         settings = settings_of(scene)
         settings.capture = settings.collect.placed = str(path)
+        settings.collect.turned = not np.allclose(turn, np.eye(4), atol=1e-6)
         settings.collect.region = region
         settings.collect.source = "SCENE"
         if scene.camera is None:
@@ -89,6 +93,14 @@ class UNRENDER_OT_open_capture(bpy.types.Operator):
         layout.prop(self, "points")
 
 
+def first_folder(scene: bpy.types.Scene) -> str:
+    """Where the file browser opens. It ends with a separator: a name after it, as Blender's own choice has, would have
+    to be deleted before a folder can be opened."""
+    capture = bpy.path.abspath(settings_of(scene).capture)
+    folder = Path(capture or bpy.data.filepath or Path.home())
+    return f"{folder if folder.is_dir() else folder.parent}{os.sep}"
+
+
 def place_capture(
     scene: bpy.types.Scene, capture: Capture, name: str, turn: np.ndarray, points: np.ndarray | None
 ) -> tuple[list[bpy.types.Object], bpy.types.Object | None]:
@@ -104,6 +116,7 @@ def place_capture(
     root.matrix_world = mathutils.Matrix(turn.tolist())
     collection.objects.link(root)
     drawn = bounds if bounds is not None else _around_cameras(views)
+    root.empty_display_size = 0.05 * float(np.linalg.norm(drawn[1] - drawn[0]))
     cameras = []
     for view in views:
         camera = build_camera(

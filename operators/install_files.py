@@ -16,6 +16,7 @@ from ..backend import disk
 from ..backend.environment import BACKEND, Environment, home, named_interpreter, own_python_note, read_json
 from ..backend.errors import UserError
 from ..backend.job import EventReader, JobFolder, JobState, read_state, write_request
+from .backend_program import copies
 from .job_text import clip, last_line
 
 Status = Literal["checking", "missing", "installing", "untested", "ready", "broken", "removing"]
@@ -63,6 +64,7 @@ class State:
     others: tuple[Path, ...] = ()  # environments of another Python, or of another version of ours
     others_size: int | None = None
     text: str = ""  # what is being installed
+    testing: bool = False  # whether that is the self-test
     fraction: float = 0.0
     seconds_left: float | None = None
 
@@ -131,7 +133,8 @@ def removable(state: State, choices: Choices, only_others: bool) -> list[Path]:
     """What Remove removes: everything that was installed, or the other environments alone."""
     if only_others or state.folder is None:
         return list(state.others)
-    return [state.folder, disk.kernel_cache(choices.base), choices.events, *state.others]
+    own = [state.folder, disk.kernel_cache(choices.base), copies(choices.base), choices.events]
+    return [*own, *state.others]
 
 
 def _dictionary(value: Any) -> dict[str, Any]:
@@ -186,6 +189,7 @@ class InstallWatch:
             state,
             status="installing",
             text="stopping" if self.stopping else clip(str(progress.get("text", "starting"))),
+            testing=progress.get("stage") == "self-test",
             fraction=min(max(_number(progress.get("step")) / steps, 0.0), 1.0) if steps > 0 else 0.0,
             seconds_left=_number(progress["seconds_left"]) if "seconds_left" in progress else None,
         )

@@ -10,19 +10,18 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import bpy
 
 from ..backend import disk
 from ..backend.errors import UserError
 from . import install_files, job_places, job_process
+from .backend_program import program
 from .blender_context import windows
 from .install_files import Choices, InstallWatch, State
 
 TICK_SECONDS = 0.25
 LOOK_AGAIN_SECONDS = 3.0  # where others may install too: another Blender, the first reconstruction
-ROOT = Path(__file__).parents[1]
 
 OFFLINE = (
     "Online access is off. Turn on 'Allow Online Access' (Preferences, System, Network), or choose a 'Wheels Folder'."
@@ -95,7 +94,7 @@ def start(context: bpy.types.Context, *options: str) -> None:
     since = time.time()
     command = [*job_places.python(context), "-m", "backend", "install", "--events", str(chosen.events), *options]
     variables = {**environ(context), "UNRENDER_LAUNCHED": repr(since)}
-    process = job_process.start(command, ROOT, chosen.log, variables)
+    process = job_process.start(command, program(chosen.base), chosen.log, variables)
     _known.watch = InstallWatch(chosen, process, since)
     wake()
 

@@ -12,6 +12,7 @@ import bpy
 from .. import __package__ as base_package
 from ..backend.errors import UserError
 from .blender_context import settings_of
+from .install_files import Choices
 from .queue_files import Entry, entries
 
 
@@ -35,7 +36,7 @@ def job_folder(scene: bpy.types.Scene, capture: Path, taken: Collection[Path] = 
     elif bpy.data.filepath:
         parent = Path(bpy.data.filepath).parent / "unrender"
     else:
-        parent = user_folder("results")
+        parent = kept_folder("results")
     name = (capture.stem if capture.is_file() else capture.name) or "capture"
     taken = {*taken, *(Path(entry.folder) for entry in waiting())}
     number = 1
@@ -50,8 +51,14 @@ def log_file(folder: Path) -> Path:
 
 
 def user_folder(name: str) -> Path:
-    """A folder of the add-on's own in the user's Blender data, which upgrades leave alone."""
+    """A folder of the add-on's own in the user's Blender data, which stays until the add-on is uninstalled."""
     return Path(bpy.utils.extension_path_user(base_package, path=name, create=True))
+
+
+def kept_folder(name: str) -> Path:
+    """A folder for what an artist makes in a file that was never saved. It stands in the data folder, for Blender
+    removes `user_folder` together with the extension."""
+    return Choices(environ(bpy.context).get("UNRENDER_HOME", "")).base / name
 
 
 def register_folder() -> Path | None:

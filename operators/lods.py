@@ -106,7 +106,13 @@ class UNRENDER_OT_make_lods(bpy.types.Operator):
     bl_label = "Make Levels of Detail"
     bl_options = {"REGISTER", "UNDO"}
 
-    count: IntProperty(name="Levels", description="How many meshes to make", default=3, min=1, max=8)
+    count: IntProperty(
+        name="Levels",
+        description="How many meshes to make, each with fewer triangles than the one before",
+        default=3,
+        min=1,
+        max=8,
+    )
     ratio: FloatProperty(
         name="Ratio",
         description="The part of its triangles that each level keeps of the level before",

@@ -7,7 +7,8 @@ import bpy
 
 from ..backend.errors import UserError
 from . import jobs, queue_files
-from .install_state import environ
+from .backend_program import program
+from .install_state import choices, environ
 from .job_places import log_file, python, queue_folder, waiting
 from .jobs import JobWatch
 from .queue_files import Entry
@@ -92,10 +93,15 @@ def start_waiting(entry: Entry) -> JobWatch | None:
 def launch(entry: Entry) -> JobWatch:
     """Starts a reconstruction now. Raises UserError where it cannot be started."""
     folder = Path(entry.folder)
-    root = Path(__file__).parents[1]
     context = bpy.context
     watch = jobs.launch(
-        python(context), root, Path(entry.capture), folder, log_file(folder), entry.options, environ(context)
+        python(context),
+        program(choices().base),
+        Path(entry.capture),
+        folder,
+        log_file(folder),
+        entry.options,
+        environ(context),
     )
     watch.import_wanted = entry.import_wanted
     return watch

@@ -9,6 +9,7 @@ from bpy.props import EnumProperty, StringProperty
 
 from ..backend.errors import UserError
 from . import follow, queue_jobs, scene_jobs
+from .start_mesh import withdraw_start_mesh
 
 if TYPE_CHECKING:
     from .blender_context import OperatorResult
@@ -22,13 +23,13 @@ ACTION_ITEMS = (
 
 
 class UNRENDER_OT_queue_entry(bpy.types.Operator):
-    """Change the queue of reconstructions"""
+    """Change the queue of reconstructions: what comes first, what starts now, and what not at all. Costs nothing"""
 
     bl_idname = "unrender.queue_entry"
     bl_label = "Change the Queue"
     bl_options = {"INTERNAL"}
 
-    action: EnumProperty(name="Action", description="What becomes of it", items=ACTION_ITEMS)
+    action: EnumProperty(name="Action", description="What becomes of the waiting reconstruction", items=ACTION_ITEMS)
     entry: StringProperty(name="Entry", description="Which one", options={"HIDDEN", "SKIP_SAVE"})
 
     @classmethod
@@ -48,6 +49,7 @@ class UNRENDER_OT_queue_entry(bpy.types.Operator):
             elif self.action == "remove":
                 queue_jobs.remove(entry)
                 scene_jobs.withdraw(Path(entry.folder))
+                withdraw_start_mesh(Path(entry.folder))
             else:
                 queue_jobs.move(entry, up=self.action == "up")
         except (UserError, OSError) as error:

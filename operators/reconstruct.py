@@ -16,6 +16,7 @@ from .collect_capture import collect
 from .collect_steps import SteppedOperator, Steps
 from .job_places import job_folder
 from .queue_files import Entry
+from .start_mesh import start_mesh_of, write_start_mesh
 
 if TYPE_CHECKING:
     from .blender_context import OperatorResult
@@ -76,7 +77,11 @@ class UNRENDER_OT_reconstruct(SteppedOperator, bpy.types.Operator):
                 where=str(folder),
                 remedy="Wait for it, stop it, or choose another output folder.",
             )
-        entry = Entry(str(capture), str(folder), job_options(settings, self.resume), settings.import_when_finished)
+        options = job_options(settings, self.resume)
+        start = start_mesh_of(scene)
+        if start is not None and not self.resume:  # a checkpoint goes on from where it is
+            options += ("--start-mesh", str(write_start_mesh(scene, start, folder)))
+        entry = Entry(str(capture), str(folder), options, settings.import_when_finished)
         ahead = follow.enqueue(entry)
         scene_jobs.add(scene, folder)
         return f"Waiting for {ahead} before it" if ahead else f"Reconstructing in {folder}"
@@ -184,14 +189,17 @@ def why_not(scene: bpy.types.Scene) -> str:
 
 
 def is_outdated(scene: bpy.types.Scene) -> bool:
-    """Whether the capture on disk lacks the region that stands in the scene. Raises UserError if it is no capture.
+    """Whether the capture on disk lacks the region that stands in the scene, or has its cameras in another frame.
+    Raises UserError if it is no capture.
 
     The file is asked and not the last report: that one ends with Blender.
     """
     settings = settings_of(scene)
     if not settings.capture or settings.collect.placed != settings.capture:
         return False
-    return preflight.region_differs(scene, read_capture(Path(bpy.path.abspath(settings.capture))).bounds)
+    return settings.collect.turned or preflight.region_differs(
+        scene, read_capture(Path(bpy.path.abspath(settings.capture))).bounds
+    )
 
 
 def job_options(settings: Any, resume: bool) -> tuple[str, ...]:

@@ -53,12 +53,18 @@ def photo_of(camera: bpy.types.Object | None) -> bpy.types.CameraBackgroundImage
     return next((shown for shown in data.background_images if shown.source == "IMAGE" and shown.image), None)
 
 
+def view_of(context: bpy.types.Context) -> bpy.types.RegionView3D | None:
+    """How the 3D viewport at hand looks at the scene. Its sidebar, where our buttons stand, has no view of its own."""
+    space = context.space_data
+    if context.region_data is None and isinstance(space, bpy.types.SpaceView3D):
+        return space.region_3d
+    return context.region_data
+
+
 def camera_of_view(context: bpy.types.Context) -> bpy.types.Object | None:
     """The camera that the 3D viewport at hand looks through."""
-    space, region_data = context.space_data, context.region_data
-    if not isinstance(space, bpy.types.SpaceView3D) or region_data is None:
-        return None
-    if region_data.view_perspective != "CAMERA":
+    space, view = context.space_data, view_of(context)
+    if not isinstance(space, bpy.types.SpaceView3D) or view is None or view.view_perspective != "CAMERA":
         return None
     return space.camera if space.use_local_camera else scene_of(context).camera
 
@@ -146,7 +152,7 @@ class UNRENDER_OT_drag_wipe(bpy.types.Operator):
         region = next((region for region in area.regions if region.type == "WINDOW"), None) if area else None
         if camera is None or region is None:
             return
-        frame = frame_of(region, context.region_data, scene_of(context), camera)
+        frame = frame_of(region, view_of(context), scene_of(context), camera)
         if frame is not None and frame.right > frame.left:
             place = (event.mouse_x - region.x - frame.left) / (frame.right - frame.left)
             settings_of(scene_of(context)).wipe_position = min(max(place, 0.0), 1.0)

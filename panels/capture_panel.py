@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEVEL_ICON: dict[str, "IconItems"] = {"ERROR": "CANCEL", "WARNING": "ERROR", "INFO": "DOT"}
 THUMBNAIL_SCALE = 8.0
-BOX_MARGIN = 85.0  # points that the box, the icons and the sidebar's tabs take from a line
+BOX_MARGIN = 15.0  # points that the box takes from a line
 MOST_LINES = 20
 
 

@@ -93,6 +93,11 @@ class UNRENDER_PG_collect(bpy.types.PropertyGroup):
         subtype="DIR_PATH",
         options={"HIDDEN"},
     )
+    turned: BoolProperty(
+        name="Turned",
+        description="Whether the placed capture was set upright: then the scene's frame is not that of its file",
+        options={"HIDDEN"},
+    )
     shown: IntProperty(
         name="View", description="Which view's photograph and mask are shown", default=0, min=0, update=_show
     )
@@ -103,7 +108,12 @@ class UNRENDER_PG_render_capture(bpy.types.PropertyGroup):
 
     layout: EnumProperty(name="Cameras", description="Where the cameras stand", items=LAYOUT_ITEMS, default="DOME")
     views: IntProperty(
-        name="Views", description="How many pictures to render", default=60, min=3, soft_max=200, max=2000
+        name="Views",
+        description="How many pictures to render, one after the other; the time grows with them",
+        default=60,
+        min=3,
+        soft_max=200,
+        max=2000,
     )
     elevation: FloatProperty(
         name="Elevation",
@@ -123,7 +133,7 @@ class UNRENDER_PG_render_capture(bpy.types.PropertyGroup):
     )
     highest: FloatProperty(
         name="Highest",
-        description="How high the dome's cameras go",
+        description="How high the dome's cameras go; 90 degrees is straight above",
         subtype="ANGLE",
         default=radians(80.0),
         min=radians(-88.0),
@@ -137,7 +147,12 @@ class UNRENDER_PG_render_capture(bpy.types.PropertyGroup):
         min=16,
         max=8192,
     )
-    engine: EnumProperty(name="Engine", description="What renders", items=ENGINE_ITEMS, default="CYCLES")
+    engine: EnumProperty(
+        name="Engine",
+        description="What renders the pictures, and how true their light is",
+        items=ENGINE_ITEMS,
+        default="CYCLES",
+    )
     samples: IntProperty(
         name="Samples",
         description="Samples of each pixel. Few are enough: the reconstruction averages over the views",

@@ -70,7 +70,7 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context, width: 
 
 def headline(state: State) -> str:
     """The state in one line."""
-    text = f"Backend: {STATUS_TEXT[state.status]}"
+    text = f"Backend: {'testing' if state.testing else STATUS_TEXT[state.status]}"
     if state.status != "ready":
         return text
     if state.device in ("", "cpu"):

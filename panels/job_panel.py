@@ -80,7 +80,8 @@ def draw_job(layout: bpy.types.UILayout, watch: JobWatch, width: float) -> None:
     if watch.has_result:
         row = layout.row()
         row.operator_context = "EXEC_DEFAULT"  # at once, without the file browser
-        button = row.operator(UNRENDER_OT_import_result.bl_idname, text="Import Its Result", icon="IMPORT")
+        text = "Import It Again" if previews.is_imported(watch) else "Import Its Result"
+        button = row.operator(UNRENDER_OT_import_result.bl_idname, text=text, icon="IMPORT")
         button.directory = str(watch.result)
     if not watch.active and queue_jobs.holds(watch.folder):
         layout.label(text="Waits in the queue", icon="TIME")

@@ -19,7 +19,8 @@ class UNRENDER_AP_preferences(bpy.types.AddonPreferences):
 
     home: StringProperty(
         name="Data Folder",
-        description="Where the backend's packages and caches go, several GB. Empty: your user's data folder",
+        description="Where the backend's packages and caches go, several GB, and captures and results of files that "
+        "were never saved. Empty: your user's data folder",
         subtype="DIR_PATH",
         update=_look_again,
     )

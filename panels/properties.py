@@ -13,6 +13,7 @@ from bpy.props import (
     StringProperty,
 )
 
+from ..operators.blender_context import settings_of
 from ..operators.wipe import wipe_switched
 from . import capture_properties
 from .capture_properties import UNRENDER_PG_collect, UNRENDER_PG_render_capture
@@ -22,6 +23,12 @@ PRESET_ITEMS = (
     ("standard", "Standard", "Some minutes on a GPU, an hour or more without: a good asset"),
     ("high", "High", "Several times the cost of Standard: finer shape, larger textures"),
 )
+
+
+def is_mesh_of_scene(scene_settings: bpy.types.PropertyGroup, item: bpy.types.Object) -> bool:
+    """Whether a reconstruction could start from it."""
+    scene = scene_settings.id_data
+    return item.type == "MESH" and isinstance(scene, bpy.types.Scene) and item.name in scene.objects
 
 
 class UNRENDER_PG_job(bpy.types.PropertyGroup):
@@ -45,7 +52,21 @@ class UNRENDER_PG_scene(bpy.types.PropertyGroup):
     render_capture: PointerProperty(
         name="Render Capture", description="How a capture is rendered", type=UNRENDER_PG_render_capture
     )
-    preset: EnumProperty(name="Preset", description="How much time to spend", items=PRESET_ITEMS, default="standard")
+    preset: EnumProperty(
+        name="Preset",
+        description="How much time to spend: finer shape and larger textures take longer",
+        items=PRESET_ITEMS,
+        default="standard",
+    )
+    start_mesh: PointerProperty(
+        name="Start From",
+        description=(
+            "Refine this mesh by the photographs (a sculpt, a scan, a generated model) instead of starting from the "
+            "masks. It has to stand where the cameras see the object; what sticks out of the masks is cut off"
+        ),
+        type=bpy.types.Object,
+        poll=is_mesh_of_scene,
+    )
     output: StringProperty(
         name="Output",
         description="Folder of the job and its result. Empty: a new one, where the preferences say or beside the file",
@@ -105,6 +126,9 @@ def register() -> None:
 
 def unregister() -> None:
     scene: Any = bpy.types.Scene
+    for found in bpy.data.scenes:
+        if settings_of(found).wipe:
+            settings_of(found).wipe = False  # the photographs that it hides come back
     del scene.unrender
     bpy.utils.unregister_class(UNRENDER_PG_scene)
     for cls in reversed(capture_properties.classes):

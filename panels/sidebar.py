@@ -22,8 +22,11 @@ class UNRENDER_PT_reconstruct(bpy.types.Panel):
         settings = settings_of(scene_of(context))
         layout.prop(settings, "capture")
         layout.prop(settings, "preset")
+        layout.prop(settings, "start_mesh")
         layout.prop(settings, "output")
-        layout.prop(settings, "import_when_finished")
+        column = layout.column()
+        column.use_property_split = False  # else its name is cut off
+        column.prop(settings, "import_when_finished")
         row = layout.row()
         row.scale_y = 1.5
         row.operator(UNRENDER_OT_reconstruct.bl_idname, icon="MESH_MONKEY").resume = False

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 12
 _POINTS_PER_CHARACTER = 6.5  # of the interface font, at scale 1
+_MARGINS, _ICON = 50.0, 25.0  # points that a panel's borders and the sidebar's tabs take from a line, and an icon
 
 
 def region_width(context: bpy.types.Context) -> float:
@@ -22,6 +23,19 @@ def draw_text(layout: bpy.types.UILayout, text: str, width: float, icon: "IconIt
     """A text in as many lines as it needs."""
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for line in textwrap.wrap(text, max(20, int(width / _POINTS_PER_CHARACTER)))[:MOST_LINES]:
+    room = width - _MARGINS - (_ICON if icon != "NONE" else 0.0)
+    for line in wrapped(text, max(20, int(room / _POINTS_PER_CHARACTER)))[:MOST_LINES]:
         column.label(text=line, icon=icon)
         icon = "BLANK1" if icon != "NONE" else "NONE"
+
+
+def wrapped(text: str, most: int) -> list[str]:
+    """The text in lines of at most so many characters. Paths, which are longer, are broken after a separator."""
+    lines: list[str] = []
+    for line in textwrap.wrap(text, most, break_long_words=False):
+        while len(line) > most:
+            place = max(line.rfind("/", 0, most), line.rfind("\\", 0, most)) + 1 or most
+            lines.append(line[:place])
+            line = line[place:]
+        lines.append(line)
+    return lines

@@ -2,8 +2,9 @@
 """Runs all tests: `python3 -m tests [paths …] [-k EXPRESSION] [other options of pytest]`, from the repository's root.
 
 Makes the environments that they need. The backend's tests run in its environment; tests/operators and tests/panels run
-in every Blender that can be had as a Python module here (5.0 on Python 3.11, 5.2 on Python 3.13). Ends with one line,
-"N passed, N failed, N skipped"; exit code 0 only if something ran and nothing failed.
+in every Blender that can be had as a Python module here (5.0 on Python 3.11, 5.2 on Python 3.13), or in those whose
+Pythons UNRENDER_BLENDER_PYTHON names, as one with bpy 4.5, pytest and OpenEXR. Ends with one line, "N passed, N failed,
+N skipped"; exit code 0 only if something ran and nothing failed.
 """
 
 from __future__ import annotations

@@ -180,6 +180,7 @@ def test_no_path_of_one_machine_and_no_registry_host() -> None:
         *SOURCES,
         *ROOT.glob("*.toml"),
         *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
         *(ROOT / "backend").glob("*.txt"),
         ROOT / ".ci" / "run",
     ]

@@ -107,7 +107,8 @@ class EventConsole(Console):
         if seconds_left is not None and self.span[1] < 1.0:
             seconds_left += SELF_TEST_SECONDS
         done = self.span[0] + (self.span[1] - self.span[0]) * share
-        self.job.report("install", round(1000 * done), 1000, seconds_left=seconds_left, text=text)
+        stage = "self-test" if task == "self-test" else "install"
+        self.job.report(stage, round(1000 * done), 1000, seconds_left=seconds_left, text=text)
 
 
 def _install(options: argparse.Namespace, console: Console) -> str:

@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=("draft", "standard", "high"), default="standard")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR")
+    parser.add_argument(
+        "--start-mesh",
+        type=Path,
+        metavar="FILE",
+        help="refine this mesh (PLY, OBJ or STL, in the capture's frame) instead of the masks' visual hull",
+    )
     parser.add_argument("--rasterizer", choices=("warp", "nvdiffrast"))
     parser.add_argument("--seed", type=int)
     parser.add_argument("--max-size", type=int, metavar="PIXELS", help="reduce photographs to this longer side")
@@ -78,6 +84,11 @@ def run(options: argparse.Namespace) -> int:
     settings = Settings.from_preset(options.preset, options.device, chosen)
     # Read once before anything is written: a capture that cannot be used must not leave a job folder behind.
     read_capture(options.capture, holdout=settings.holdout)
+    start_mesh = None
+    if options.start_mesh is not None:
+        from ..optimization.start_mesh import StartMesh
+
+        start_mesh = StartMesh.read(options.start_mesh)
     if settings.device == "cuda" or settings.rasterizer != "warp":
         from ..optimization.pipeline import check_machine
 
@@ -87,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
         "preset": options.preset,
         "device": options.device,
         "overrides": chosen,
+        "start_mesh": str(options.start_mesh.absolute()) if options.start_mesh else "",
     }
     job = Job(options.out, noted, resume=options.resume)
     job.listeners.append(JobPrinter(Console()))
@@ -97,6 +109,6 @@ def run(options: argparse.Namespace) -> int:
         # Torch and the kernels take seconds to load: the folder is claimed, or refused, before that.
         from ..optimization.pipeline import reconstruct
 
-        result = reconstruct(options.capture, job, settings)
+        result = reconstruct(options.capture, job, settings, start_mesh)
     print(result)
     return 0

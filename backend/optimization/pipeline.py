@@ -40,6 +40,7 @@ from .scene import Scene
 from .settings import Settings
 from .shape_stage import ShapeState, run_shape_stage, visual_hull
 from .start_choice import choose_start
+from .start_mesh import StartMesh
 from .surface_stage import SurfaceState, run_surface_stage
 from .texture_stage import TextureState, run_texture_stage
 from .timer import Timer
@@ -93,6 +94,7 @@ class _Run:
     timer: Timer
     keeper: Keeper
     previews: Previews
+    start_mesh: StartMesh | None
 
     def tell(self, stage: str, share: float) -> None:
         """Say how much of a part without steps is done, and obey."""
@@ -112,8 +114,11 @@ def _tell(job: Job, stage: str, share: float) -> None:
     job.report(stage, round(100 * share), 100)
 
 
-def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
+def reconstruct(capture_path: Path, job: Job, settings: Settings, start_mesh: StartMesh | None = None) -> Path:
     """Run or resume the job and return its result folder.
+
+    Args:
+        start_mesh: what the shape stage starts from instead of the visual hull.
 
     Raises:
         UserError: the capture or the machine cannot be used.
@@ -127,10 +132,12 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
     capture = read_capture(capture_path, holdout=settings.holdout)
     for warning in capture.warnings:
         job.warning(warning)
-    mark = fingerprint(capture, settings)
+    mark = fingerprint(capture, settings, start_mesh)
     checkpoint = None
     if job.resume:
         checkpoint = Checkpoint.load(job.files.checkpoint, device)
+        if start_mesh is None:  # the checkpoint goes on without it
+            mark["start mesh"] = checkpoint.fingerprint.get("start mesh", "")
         check_same_job(checkpoint, mark, job.files.checkpoint)
     else:
         shutil.rmtree(job.files.checkpoint, ignore_errors=True)  # of an earlier job in this folder
@@ -139,7 +146,7 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings) -> Path:
     with timer.part("load"):
         scene = _load_scene(capture, settings, device, job)
     previews = Previews(job, job.files.preview, settings.preview_seconds)
-    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews)
+    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh)
     if checkpoint is None or checkpoint.stage == "shape":
         surface = _mesh(run, _shape(run, checkpoint))
     else:
@@ -177,11 +184,13 @@ def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
 
 
 def _solid(run: _Run) -> Tensor:
-    """Where the shape stage begins: the visual hull, or what carving leaves of it."""
+    """Where the shape stage begins: the artist's mesh, else the visual hull or what carving leaves of it."""
     grid = Grid.around(run.scene.bounds, run.settings.grid_cells)
     with run.timer.part("hull"):
         hull = visual_hull(run.scene, grid)
     run.tell("prepare", 1.0)
+    if run.start_mesh is not None:
+        return run.start_mesh.solid(grid, hull)
     if not run.settings.carve_steps:
         return hull
     with run.timer.part("carve"):

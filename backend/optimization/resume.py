@@ -20,12 +20,14 @@ from .checkpoint import Checkpoint
 from .scene import Scene
 from .settings import Settings
 from .shape_stage import ShapeState, start_appearance
+from .start_mesh import StartMesh
 from .surface_stage import SurfaceState
 from .timer import Timer
 
 
-def fingerprint(capture: Capture, settings: Settings) -> dict[str, Any]:
-    """What must be the same for a checkpoint to fit: settings that change the asset, views and their cameras."""
+def fingerprint(capture: Capture, settings: Settings, start_mesh: StartMesh | None) -> dict[str, Any]:
+    """What must be the same for a checkpoint to fit: settings that change the asset, views and their cameras, and the
+    mesh that it was started from."""
     views = [
         [
             view.name,
@@ -37,7 +39,11 @@ def fingerprint(capture: Capture, settings: Settings) -> dict[str, Any]:
         for view in capture.views
     ]
     digest = hashlib.sha256(json.dumps(views).encode()).hexdigest()
-    return {"settings": asdict(replace(settings, device="auto", preview_seconds=0.0)), "views": digest}
+    return {
+        "settings": asdict(replace(settings, device="auto", preview_seconds=0.0)),
+        "views": digest,
+        "start mesh": start_mesh.digest if start_mesh else "",
+    }
 
 
 def check_same_job(checkpoint: Checkpoint, mark: dict[str, Any], folder: Path) -> None:
@@ -47,7 +53,7 @@ def check_same_job(checkpoint: Checkpoint, mark: dict[str, Any], folder: Path) -
     raise UserError(
         what="the checkpoint is of another job",
         where=str(folder),
-        expected="the same capture, preset and settings as before",
+        expected="the same capture, preset, settings and start mesh as before",
         found="others",
         remedy="Repeat the earlier command with --resume, or start again without it.",
     )

@@ -1,84 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Photographs, masks and cameras for the tests of the collector."""
+"""What the tests of the collector share: running it, and what Blender and a capture make of points."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import bpy
-import mathutils
 import numpy as np
 from bl_ext.dev.unrender.backend.capture import Capture, read_capture
 from bl_ext.dev.unrender.operators import preflight
 
-from tests.operators.sample_result import png
+from tests.operators.scene_parts import (
+    HEIGHT,
+    WIDTH,
+    add_camera,
+    animate,
+    mask,
+    orbit,
+    photograph,
+    ring,
+    set_size,
+)
 
-WIDTH, HEIGHT = 48, 32
-
-
-def photograph(path: Path, value: float = 0.5, width: int = WIDTH, height: int = HEIGHT) -> Path:
-    """An opaque picture of a gradient whose blue channel is `value`."""
-    pixels = np.empty((height, width, 3), np.uint8)
-    pixels[..., 0] = np.rint(np.linspace(0, 255, width)).astype(np.uint8)
-    pixels[..., 1] = np.rint(np.linspace(0, 255, height)).astype(np.uint8)[:, None]
-    pixels[..., 2] = round(255 * value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(pixels))
-    return path
-
-
-def mask(path: Path, width: int = WIDTH, height: int = HEIGHT) -> Path:
-    """White in the middle third of the columns."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[:, width // 3 : 2 * width // 3] = 255
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(pixels))
-    return path
-
-
-def orbit(angle: float, distance: float = 4.0, height: float = 1.5) -> mathutils.Matrix:
-    """The matrix of a camera on a circle that looks at the origin."""
-    place = mathutils.Vector((distance * math.cos(angle), distance * math.sin(angle), height))
-    return mathutils.Matrix.Translation(place) @ place.to_track_quat("Z", "Y").to_matrix().to_4x4()
-
-
-def add_camera(name: str, matrix: mathutils.Matrix | None = None, photo: Path | None = None) -> bpy.types.Object:
-    """A camera of the open scene, with a photograph behind it."""
-    camera: Any = bpy.data.objects.new(name, bpy.data.cameras.new(name))
-    camera.data.lens, camera.data.shift_x, camera.data.shift_y = 40.0, 0.02, -0.03
-    bpy.context.scene.collection.objects.link(camera)
-    if matrix is not None:
-        camera.matrix_world = matrix
-    if photo is not None:
-        background = camera.data.background_images.new()
-        background.image = bpy.data.images.load(str(photo))
-        camera.data.show_background_images = True
-    bpy.context.view_layer.update()
-    return camera
-
-
-def ring(folder: Path, n: int = 4) -> list[bpy.types.Object]:
-    """Cameras on a circle with photographs photo_0.png and so on behind them; the render size fits."""
-    set_size()
-    return [
-        add_camera(f"Camera {i}", orbit(2 * math.pi * i / n), photograph(folder / f"photo_{i}.png", i / n))
-        for i in range(n)
-    ]
-
-
-def set_size(width: int = WIDTH, height: int = HEIGHT) -> None:
-    render = bpy.context.scene.render
-    render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
-
-
-def animate(item: Any, frames: range) -> None:
-    """Moves it on the circle, one key a frame."""
-    for index, frame in enumerate(frames):
-        item.matrix_world = orbit(2 * math.pi * index / len(frames))
-        item.rotation_mode = "QUATERNION"
-        item.rotation_quaternion = orbit(2 * math.pi * index / len(frames)).to_quaternion()
-        item.keyframe_insert("location", frame=frame)
-        item.keyframe_insert("rotation_quaternion", frame=frame)
+__all__ = [
+    "HEIGHT",
+    "POINTS",
+    "WIDTH",
+    "add_camera",
+    "animate",
+    "blender_pixels",
+    "capture_pixels",
+    "check",
+    "collect",
+    "levels",
+    "mask",
+    "only_capture",
+    "orbit",
+    "photograph",
+    "ring",
+    "set_size",
+]
 
 
 def blender_pixels(camera: Any, matrix: Any, points: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -11,28 +11,7 @@ from bl_ext.dev.unrender.operators import compat, preflight
 
 from tests.operators import collect_scenes as scenes
 from tests.operators.sample_result import png
-
-
-def sequence(folder: Path, numbers: range) -> Path:
-    """An image sequence whose pictures say their number in blue; returns the first file."""
-    for number in numbers:
-        scenes.photograph(folder / f"shot_{number:04d}.png", number / 100)
-    return folder / f"shot_{numbers[0]:04d}.png"
-
-
-def tracked_camera(frames: range, parent: bool = False) -> Any:
-    """A camera that moves over the frames, by itself or on an animated empty."""
-    scene = bpy.context.scene
-    scenes.set_size()
-    scene.frame_start, scene.frame_end = frames[0], frames[-1]
-    camera = scenes.add_camera("Tracked")
-    mover = camera
-    if parent:
-        mover = bpy.data.objects.new("Mover", None)
-        scene.collection.objects.link(mover)
-        camera.parent = mover
-    scenes.animate(mover, frames)
-    return camera
+from tests.operators.scene_parts import sequence, tracked_camera
 
 
 def test_an_animated_camera_with_a_movie_clip(tmp_path: Path) -> None:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opening a capture of each format in Blender, and collecting it again."""
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 import bpy
-import mathutils
 import numpy as np
 import pytest
 from bl_ext.dev.unrender.backend.capture import Camera, Capture, View, read_capture, write_capture_json
-from bl_ext.dev.unrender.operators import preflight, preflight_thumbnail
+from bl_ext.dev.unrender.operators import collect_open, preflight, preflight_thumbnail, reconstruct
 
 from tests.operators import collect_scenes as scenes
+from tests.operators.scene_parts import colmap, nerf
 
 
 def native(folder: Path) -> Path:
@@ -26,35 +26,6 @@ def native(folder: Path) -> Path:
         views.append(View(f"{i}", photo, camera, pose, mask, "test" if i == 0 else "train", 0.25 * i or None))
     bounds = np.array([[-1.0, -2.0, -0.5], [1.0, 2.0, 1.5]])
     write_capture_json(Capture(folder, tuple(views), "capture.json", bounds), folder)
-    return folder
-
-
-def nerf(folder: Path) -> Path:
-    frames = []
-    for i in range(4):
-        scenes.photograph(folder / f"{i}.png")
-        frames.append({"file_path": f"{i}.png", "transform_matrix": [list(row) for row in scenes.orbit(i * 1.5)]})
-    (folder / "transforms.json").write_text(json.dumps({"camera_angle_x": 0.8, "frames": frames}))
-    return folder
-
-
-def colmap(folder: Path, binary: bool = False) -> Path:
-    """A model whose world is turned over, as COLMAP's are: z down."""
-    model = folder / "sparse/0"
-    model.mkdir(parents=True)
-    turn = mathutils.Matrix.Rotation(np.pi * 0.9, 4, "X")
-    (model / "cameras.txt").write_text(f"1 PINHOLE {scenes.WIDTH} {scenes.HEIGHT} 50 51 24.5 16.5\n")
-    lines = []
-    for i in range(4):
-        scenes.photograph(folder / f"images/{i}.png")
-        flip = mathutils.Matrix.Diagonal((1, -1, -1, 1))
-        world_to_camera = (turn @ scenes.orbit(i * 1.5) @ flip).inverted()
-        w, x, y, z = world_to_camera.to_quaternion()
-        tx, ty, tz = world_to_camera.to_translation()
-        lines += [f"{i + 1} {w!r} {x!r} {y!r} {z!r} {tx!r} {ty!r} {tz!r} 1 {i}.png", ""]
-    (model / "images.txt").write_text("\n".join(lines) + "\n")
-    points = (np.array(turn)[:3, :3] @ (np.random.default_rng(0).uniform(-0.5, 0.5, (3, 200)))).T
-    (model / "points3D.txt").write_text("".join(f"{i} {x} {y} {z} 0 0 0 0\n" for i, (x, y, z) in enumerate(points)))
     return folder
 
 
@@ -150,6 +121,27 @@ def test_colmap_turned_upright(tmp_path: Path) -> None:
     for old, new in zip(again.views, moved.views):
         np.testing.assert_allclose(new.center, 2 * old.center + (1, 0, 0), atol=1e-5)
     np.testing.assert_allclose(moved.bounds, 2 * again.bounds + (1, 0, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_capture_that_was_turned_has_to_be_collected(tmp_path: Path, upright: bool) -> None:
+    """Its file has another up than the scene, where the result shall stand among the cameras."""
+    bpy.ops.unrender.open_capture(filepath=str(colmap(tmp_path)), upright=upright)
+    scene: Any = bpy.context.scene
+    bpy.data.objects.remove(scene.unrender.collect.region)
+    assert reconstruct.is_outdated(scene) == upright
+    collect(tmp_path / "again")
+    assert not reconstruct.is_outdated(scene)
+
+
+def test_the_file_browser_opens_in_a_folder_without_a_name(tmp_path: Path) -> None:
+    scene: Any = bpy.context.scene
+    capture = native(tmp_path / "statue")
+    assert collect_open.first_folder(scene).endswith(os.sep)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    assert collect_open.first_folder(scene) == f"{tmp_path}{os.sep}"
+    scene.unrender.capture = "//statue/capture.json"
+    assert collect_open.first_folder(scene) == f"{capture}{os.sep}"
 
 
 def test_nothing_is_left_on_failure(tmp_path: Path) -> None:

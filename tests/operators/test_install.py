@@ -48,7 +48,7 @@ def preferences() -> Any:
     return bpy.context.preferences.addons[extension.MODULE].preferences
 
 
-def pump(until: Callable[[], bool] = lambda: False, seconds: float = 120) -> None:
+def pump(until: Callable[[], bool] = lambda: False, seconds: float = 300) -> None:
     """Calls the timer's function as Blender would, until nothing is left to wait for: timers never fire here."""
     deadline = time.monotonic() + seconds
     while install_state.pump() is not None and not until():

@@ -19,8 +19,9 @@ from tests.operators.test_jobs import STAND_IN
 
 
 @pytest.fixture
-def settings(tmp_path: Path, result: Path) -> Iterator[bpy.types.PropertyGroup]:
+def settings(tmp_path: Path, result: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bpy.types.PropertyGroup]:
     """A scene with a capture, and a preference that starts the stand-in instead of the backend."""
+    monkeypatch.setenv("UNRENDER_HOME", str(extension.RESOURCES / "home"))
     capture = tmp_path / "statue"
     capture.mkdir()
     (capture / "result").symlink_to(result)

@@ -15,6 +15,7 @@ from bl_ext.dev.unrender.operators.collect_steps import SteppedOperator
 from bl_ext.dev.unrender.operators.render_capture_scene import StudioScene
 
 from tests.operators import collect_scenes as scenes
+from tests.operators.scene_parts import lit_world
 
 SIZE = 64
 
@@ -25,12 +26,6 @@ def settings(**changes: Any) -> Any:
     for key, value in {"views": 6, "size": SIZE, "samples": 4, "engine": "CYCLES", "holdout": 3, **changes}.items():
         setattr(ours, key, value)
     return ours
-
-
-def lit_world() -> None:
-    world = bpy.data.worlds.new("world")
-    world.color = (0.5, 0.5, 0.5)
-    bpy.context.scene.world = world
 
 
 def cube() -> Any:

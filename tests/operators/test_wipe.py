@@ -4,12 +4,15 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import addon_utils
 import bpy
 import mathutils
 import numpy as np
 import pytest
 from bl_ext.dev.unrender.operators import wipe, wipe_draw
 from bl_ext.dev.unrender.operators.wipe import Rectangle, fitted
+
+from tests.operators import extension
 
 
 @pytest.fixture
@@ -49,6 +52,16 @@ def test_it_is_switched_back_after_saving_and_opening(camera: bpy.types.Object, 
     assert bpy.context.scene.unrender.wipe and not bpy.data.cameras["camera"].show_background_images
     bpy.context.scene.unrender.wipe = False
     assert bpy.data.cameras["camera"].show_background_images
+
+
+def test_it_is_switched_back_when_the_extension_goes(camera: bpy.types.Object) -> None:
+    bpy.context.scene.unrender.wipe = True
+    try:
+        addon_utils.disable(extension.MODULE, default_set=True)
+        assert camera.data.show_background_images and wipe.HIDDEN not in camera.data
+    finally:
+        extension.enable()
+    assert not bpy.context.scene.unrender.wipe
 
 
 def test_a_photograph_is_found(camera: bpy.types.Object) -> None:
@@ -109,6 +122,14 @@ def test_without_a_viewport_there_is_a_reason(camera: bpy.types.Object) -> None:
     assert wipe.camera_of_view(context) is None
 
 
+def test_the_sidebar_knows_how_its_viewport_looks(camera: bpy.types.Object) -> None:
+    space = next(space for area in bpy.data.screens[0].areas for space in area.spaces if space.type == "VIEW_3D")
+    sidebar = SimpleNamespace(space_data=space, region_data=None, scene=bpy.context.scene)
+    for perspective, wanted in (("CAMERA", camera), ("PERSP", None)):
+        space.region_3d.view_perspective = perspective
+        assert wipe.camera_of_view(sidebar) == wanted
+
+
 def test_drawing_leaves_out_what_cannot_be_drawn(camera: bpy.types.Object) -> None:
     wipe_draw.draw()  # off
     bpy.context.scene.unrender.wipe = True
@@ -121,7 +142,9 @@ def test_dragging_follows_the_mouse(camera: bpy.types.Object, monkeypatch: pytes
     region = SimpleNamespace(type="WINDOW", x=50)
     area = SimpleNamespace(regions=[region], tag_redraw=lambda: None)
     manager = SimpleNamespace(modal_handler_add=lambda operator: True)
-    context = SimpleNamespace(scene=bpy.context.scene, area=area, region_data=None, window_manager=manager)
+    context = SimpleNamespace(
+        scene=bpy.context.scene, area=area, space_data=None, region_data=None, window_manager=manager
+    )
     settings = bpy.context.scene.unrender
     settings.wipe_position = 0.25
     dragging = SimpleNamespace(_follow=lambda *given: wipe.UNRENDER_OT_drag_wipe._follow(dragging, *given))

@@ -96,6 +96,8 @@ def test_what_died_with_a_result_offers_it(tmp_path: Path) -> None:
     (tmp_path / "statue" / "result").mkdir(parents=True)
     (tmp_path / "statue" / "result" / "asset.glb").write_bytes(b"")
     assert "Import Its Result" in draw(job_panel.UNRENDER_PT_job).texts()
+    bpy.data.collections.new("statue")["unrender_result"] = str(tmp_path / "statue" / "result")
+    assert "Import It Again" in draw(job_panel.UNRENDER_PT_job).texts()
 
 
 def test_the_queue() -> None:

@@ -80,6 +80,8 @@ def test_installing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (bar["factor"], bar["text"]) == (0.42, "42%, 2 min left")
     assert "Downloading 2 of 18 torch" in recorder.texts()
     assert buttons(recorder) == ["stop_install", "open_install_log"]
+    assert "Backend: installing" in recorder.texts()
+    assert "Backend: testing" in draw(replace(state, testing=True), monkeypatch).texts()
 
 
 def test_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def test_without_a_job() -> None:
     assert [values["args"][1] for name, values in shown if name == "prop"] == [
         "capture",
         "preset",
+        "start_mesh",
         "output",
         "import_when_finished",
     ]
