@@ -7,7 +7,7 @@ from tests.panels.test_sidebar import Recorder
 
 
 def test_words_stay_whole_and_paths_break_after_a_separator() -> None:
-    text = "the photograph is missing; found /home/artist/captures/helmet/train/r_023.png"
+    text = "the photograph is missing; found /media/photographs/helmet/train/r_023.png"
     lines = wrapped(text, 30)
     assert lines[0] == "the photograph is missing;"
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")

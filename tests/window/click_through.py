@@ -5,14 +5,15 @@ Run by hand; no test needs it. Install and enable the extension's zip first, the
 
     xvfb-run -s "-screen 0 1600x1200x24" blender --enable-event-simulate --window-geometry 0 0 1600 1200 \
         --python tests/window/click_through.py -- --capture CAPTURE --work EMPTY_FOLDER --pictures FOLDER \
-        [--python BACKEND_PYTHON] [--preset draft] [--installed] [--finish-early] [--job FINISHED_JOB]
+        [--python BACKEND_PYTHON] [--preset draft] [--installed] [--finish-early] [--job JOB]
 
 CAPTURE: any capture's folder, for instance a copy of `demo`. EMPTY_FOLDER gets the blend file and the job.
 BACKEND_PYTHON: an interpreter that has the backend's packages; without it the backend must be installed already.
 
 Clicked as a mouse does, where Blender drew them: Self-Test, Open Capture and the file browser's button, Check,
-Reconstruct, Import Its Result, Make Levels of Detail, Match the Photographs, Compare and its line. Called or set
-directly: the view's angle, the shading, the preset (a menu), folders (typed by an artist), and the preferences' search.
+Reconstruct, Finish Now, Import Its Result, Make Levels of Detail, Match the Photographs, Compare and its line. Called
+or set directly: the view's angle, the shading, the preset (a menu), the region's size, folders (typed by an artist),
+Find Job, and the preferences' search.
 Ends with code 0 when every step was there, else with 4 and a picture "error".
 """
 
@@ -155,7 +156,8 @@ class Way:
         self.look(distance=self.extent() * 1.3)
         yield from self.fold("unrender.open_capture")
         yield from self.sidebar.rest()
-        for name, share in (("growing_early", 0.04), ("growing", 0.4)):
+        shares = {"growing_early": 0.04} if self.options.finish_early else {"growing_early": 0.04, "growing": 0.4}
+        for name, share in shares.items():
             yield from self.growth(watch, share)
             if watch.active:
                 self.camera.take(name, self.window, self.box(self.area))
@@ -200,11 +202,11 @@ class Way:
         yield 0.5
         yield from self.sidebar.click("unrender.wipe")
         yield from self.sidebar.click("unrender.drag_wipe")
-        window_region = next(region for region in self.area.regions if region.type == "WINDOW")
-        middle = window_region.x + window_region.width / 2, window_region.y + window_region.height / 2
-        yield from self.sidebar.press(*middle)
-        if not 0.05 < scene.unrender.wipe_position < 0.95:
-            raise RuntimeError(f"the line did not follow the mouse: it is at {scene.unrender.wipe_position}")
+        middle = self.area.x + self.area.width / 2, self.area.y + self.area.height / 2
+        yield from self.sidebar.press(middle[0] - 20, middle[1])
+        moved = scene.unrender.wipe_position - 0.5
+        if not -0.2 < moved < -0.01:
+            raise RuntimeError(f"the line did not follow the mouse: it moved by {moved}")
         yield from self.sidebar.rest()
         yield self.options.render_seconds
         self.camera.take("compare", self.window, self.box(self.area))
@@ -264,7 +266,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--preset", default="draft")
     parser.add_argument("--installed", action="store_true", help="leave the preferences out")
     parser.add_argument("--finish-early", action="store_true", help="press Finish Now when the mesh was seen")
-    parser.add_argument("--job", type=Path, help="show this finished job instead of a new one")
+    parser.add_argument("--job", type=Path, help="find this job instead of starting a new one")
     parser.add_argument("--render-seconds", type=float, default=90.0, help="for the viewport's render to get clean")
     parser.add_argument("--screen-height", type=int, default=1200)
     found = parser.parse_args(sys.argv[sys.argv.index("--") + 1 :])

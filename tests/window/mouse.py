@@ -44,17 +44,6 @@ class Mouse:
             self.window.event_simulate(type="LEFTMOUSE", value=value, x=round(x), y=round(y))
             yield 0.1
 
-    def wheel(self, turns: int) -> Steps:
-        """Scroll the region: down for positive turns."""
-        region = self.region
-        x, y = round(region.x + region.width / 2), round(region.y + region.height / 2)
-        self.move(x, y)
-        yield 0.1
-        for _ in range(abs(turns)):
-            kind = "WHEELDOWNMOUSE" if turns > 0 else "WHEELUPMOUSE"
-            self.window.event_simulate(type=kind, value="PRESS", x=x, y=y)
-            yield 0.05
-
     def under(self) -> str:
         """The command or the data path of the button under the mouse, "" where there is none."""
         manager = bpy.context.window_manager
