@@ -151,7 +151,7 @@ class Claim:
             text = self.path.read_text(encoding="utf-8", errors="replace")
             held = json.loads(text)
             pid, started, host = int(held["pid"]), str(held["started"]), str(held["host"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return 0, text
         except (ValueError, KeyError, TypeError):
             # Being written at this moment, or half-written by a process that died.

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the last look at a scene's capture found. Kept in Python, so that looking changes nothing in the file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
 import numpy as np
 
-from ..backend.capture.model import Capture
+from ..backend.capture.model import Capture, View
 from ..backend.errors import UserError
 from . import preflight_thumbnail
 from .blender_context import settings_of
@@ -78,6 +79,23 @@ def region_differs(scene: bpy.types.Scene, bounds: np.ndarray | None) -> bool:
     if now is None or bounds is None:
         return (now is None) != (bounds is None)
     return not np.allclose(now, bounds, rtol=1e-4, atol=1e-4 * float(np.ptp(bounds)))
+
+
+def cameras_differ(scene: bpy.types.Scene, views: Sequence[View]) -> bool:
+    """Whether most of the visible cameras that stand for the `views` are elsewhere: the empty that they hang on was
+    moved. A quarter turn of it may leave the region as it was."""
+    places: dict[str, list[np.ndarray]] = {}
+    for item in scene.objects:
+        if item.type == "CAMERA" and "unrender_view" in item and item.visible_get():
+            matrix = np.array(item.matrix_world, np.float64)
+            places.setdefault(str(item["unrender_view"]), []).append(matrix[:3, 3])
+    known = [(view.center, places[view.name]) for view in views if view.name in places]
+    if not known:
+        return False
+    size = float(np.ptp([center for center, _ in known], axis=0).max())
+    near = 1e-3 * max(size, 1e-6)
+    moved = [all(float(np.linalg.norm(place - center)) > near for place in found) for center, found in known]
+    return 2 * sum(moved) > len(moved)
 
 
 def shown_picture(scene: bpy.types.Scene, report: Report) -> Picture | None:

@@ -16,7 +16,7 @@ from .collect_capture import collect
 from .collect_steps import SteppedOperator, Steps
 from .job_places import job_folder
 from .queue_files import Entry
-from .start_mesh import start_mesh_of, write_start_mesh
+from .start_mesh import start_mesh_of, withdraw_start_mesh, write_start_mesh
 
 if TYPE_CHECKING:
     from .blender_context import OperatorResult
@@ -65,6 +65,7 @@ class UNRENDER_OT_reconstruct(SteppedOperator, bpy.types.Operator):
     def steps(self, context: bpy.types.Context) -> Steps:
         scene = scene_of(context)
         settings = settings_of(scene)
+        start = None if self.resume else start_mesh_of(scene)  # a checkpoint goes on from where it is
         if not self.resume and is_outdated(scene):
             yield from collect(scene)
         capture = Path(bpy.path.abspath(settings.capture))
@@ -78,11 +79,15 @@ class UNRENDER_OT_reconstruct(SteppedOperator, bpy.types.Operator):
                 remedy="Wait for it, stop it, or choose another output folder.",
             )
         options = job_options(settings, self.resume)
-        start = start_mesh_of(scene)
-        if start is not None and not self.resume:  # a checkpoint goes on from where it is
-            options += ("--start-mesh", str(write_start_mesh(scene, start, folder)))
+        if start is not None:
+            path = write_start_mesh(scene, start, folder, lambda text: self._report({"WARNING"}, text))
+            options += ("--start-mesh", str(path))
         entry = Entry(str(capture), str(folder), options, settings.import_when_finished)
-        ahead = follow.enqueue(entry)
+        try:
+            ahead = follow.enqueue(entry)
+        except UserError:
+            withdraw_start_mesh(folder)
+            raise
         scene_jobs.add(scene, folder)
         return f"Waiting for {ahead} before it" if ahead else f"Reconstructing in {folder}"
 
@@ -197,9 +202,10 @@ def is_outdated(scene: bpy.types.Scene) -> bool:
     settings = settings_of(scene)
     if not settings.capture or settings.collect.placed != settings.capture:
         return False
-    return settings.collect.turned or preflight.region_differs(
-        scene, read_capture(Path(bpy.path.abspath(settings.capture))).bounds
-    )
+    if settings.collect.turned:
+        return True
+    capture = read_capture(Path(bpy.path.abspath(settings.capture)))
+    return preflight.region_differs(scene, capture.bounds) or preflight.cameras_differ(scene, capture.views)
 
 
 def job_options(settings: Any, resume: bool) -> tuple[str, ...]:

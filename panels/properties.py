@@ -14,6 +14,7 @@ from bpy.props import (
 )
 
 from ..operators.blender_context import settings_of
+from ..operators.start_mesh import is_mesh_of
 from ..operators.wipe import wipe_switched
 from . import capture_properties
 from .capture_properties import UNRENDER_PG_collect, UNRENDER_PG_render_capture
@@ -28,7 +29,7 @@ PRESET_ITEMS = (
 def is_mesh_of_scene(scene_settings: bpy.types.PropertyGroup, item: bpy.types.Object) -> bool:
     """Whether a reconstruction could start from it."""
     scene = scene_settings.id_data
-    return item.type == "MESH" and isinstance(scene, bpy.types.Scene) and item.name in scene.objects
+    return isinstance(scene, bpy.types.Scene) and is_mesh_of(scene, item)
 
 
 class UNRENDER_PG_job(bpy.types.PropertyGroup):

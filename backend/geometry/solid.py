@@ -7,27 +7,33 @@ outside a closed mesh, something between near a hole, and continuous everywhere 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import warp as wp
 from torch import Tensor
 
 from backend.kernels import bridge
 
+from .orientation import facing_outward
+
 wp.set_module_options(bridge.MODULE_OPTIONS)
 
 ACCURACY = 2.0  # of the winding number: far triangles are taken together beyond so many of their radii
 INSIDE = 0.5  # winding number from which on a point is inside
+AT_ONCE = {"cpu": 1 << 16, "cuda": 1 << 22}  # points between two calls of `tell`
 
 
 @wp.kernel
 def _signed_distance(
+    first: int,
     mesh: wp.uint64,
     points: wp.array(dtype=wp.vec3),
     accuracy: float,
     inside: float,
     distance: wp.array(dtype=float),
 ) -> None:
-    i = wp.tid()
+    i = first + wp.tid()
     query = wp.mesh_query_point_sign_winding_number(mesh, points[i], 1.0e30, accuracy, inside)
     distance[i] = 1.0e30
     if query.result:
@@ -35,38 +41,40 @@ def _signed_distance(
         distance[i] = query.sign * wp.length(points[i] - nearest)
 
 
-def signed_distance(vertices: Tensor, triangles: Tensor, points: Tensor) -> Tensor:
+def signed_distance(
+    vertices: Tensor, triangles: Tensor, points: Tensor, tell: Callable[[float], None] = lambda share: None
+) -> Tensor:
     """Distance [P] of `points` [P, 3] to a mesh, negative inside.
-
-    A mesh whose triangles face inward on the whole (its signed volume is negative) is turned inside out first.
 
     Args:
         vertices: [V, 3] float32.
-        triangles: [T, 3], any integer type; T > 0.
+        triangles: [T, 3], any integer type; T > 0. They may face inward, or each as it likes.
+        tell: hears the share that is done, and may end it by an exception.
     """
     device = points.device
-    corners = vertices[triangles.long()].double()  # [T, 3, 3]
-    corners = corners - vertices.double().mean(0)
-    volume = (corners[:, 0] * torch.linalg.cross(corners[:, 1], corners[:, 2])).sum()
-    if float(volume) < 0:
-        triangles = triangles.flip(1)
+    triangles = facing_outward(vertices.cpu(), triangles.cpu())
     points = points.detach().float().contiguous()
     positions = bridge.as_array(vertices.float().contiguous().to(device), wp.vec3)
     indices = bridge.as_array(triangles.to(device, torch.int32).reshape(-1).contiguous(), wp.int32)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)  # the tree is built on Warp's stream
+    _wait(device)  # the tree is built on Warp's stream
     mesh = wp.Mesh(positions, indices, support_winding_number=True)
-    if device.type == "cuda":
-        wp.synchronize_device(bridge.warp_device(device))
+    _wait(device)
     distance = torch.empty(len(points), device=device)
-    bridge.launch(
-        _signed_distance,
-        len(points),
-        [mesh.id, bridge.as_warp(points, wp.vec3), ACCURACY, INSIDE],
-        [bridge.as_warp(distance, wp.float32)],
-        device,
-    )
+    size, done = AT_ONCE[device.type], 0
+    for some, found in zip(points.split(size), distance.split(size), strict=True):
+        inputs = [mesh.id, bridge.as_warp(some, wp.vec3), ACCURACY, INSIDE]
+        bridge.launch_range(_signed_distance, len(some), inputs, [bridge.as_warp(found, wp.float32)], device)
+        _wait(device)  # before the mesh goes
+        done += len(some)
+        tell(done / max(1, len(points)))
     return distance
+
+
+def _wait(device: torch.device) -> None:
+    """Until Torch's and Warp's streams are empty."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        wp.synchronize_device(bridge.warp_device(device))
 
 
 def signed_distance_reference(vertices: Tensor, triangles: Tensor, points: Tensor) -> Tensor:

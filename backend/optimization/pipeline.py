@@ -190,7 +190,8 @@ def _solid(run: _Run) -> Tensor:
         hull = visual_hull(run.scene, grid)
     run.tell("prepare", 1.0)
     if run.start_mesh is not None:
-        return run.start_mesh.solid(grid, hull)
+        with run.timer.part("start mesh"):
+            return run.start_mesh.solid(grid, hull, run.job.warning, partial(run.tell, "start mesh"))
     if not run.settings.carve_steps:
         return hull
     with run.timer.part("carve"):
@@ -277,6 +278,7 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
     report: dict[str, Any] = {
         "settings": asdict(run.settings),
         "seconds": {k: round(v, 3) for k, v in run.timer.seconds.items()},
+        "start_mesh": run.keeper.mark["start mesh"] or None,  # SHA-256
         "device": _device_name(device),
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
         "atlas": {

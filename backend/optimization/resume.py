@@ -67,7 +67,7 @@ class Keeper:
 
     def __init__(self, job: Job, mark: dict[str, Any], timer: Timer) -> None:
         self._job = job
-        self._mark = mark
+        self.mark = mark
         self._timer = timer
         self._closed = False
 
@@ -82,7 +82,7 @@ class Keeper:
 
     def _save(self, stage: str, step: int, tensors: dict[str, Tensor]) -> None:
         if not self._closed:
-            Checkpoint(stage, self._mark, self._timer.seconds, tensors, step).save(self._job.files.checkpoint)
+            Checkpoint(stage, self.mark, self._timer.seconds, tensors, step).save(self._job.files.checkpoint)
             self._closed = self._job.finish_requested
 
 

@@ -35,6 +35,7 @@ MATERIAL_LEVELS = 9
 FIRST_LEVELS = 2  # of the distance field, open from the first step
 UNLOCK = 2.5  # the others are open after 1 / UNLOCK of the steps
 RATES = {"sdf table": 1e-2, "sdf mlp": 2e-3, "material table": 1e-2, "material mlp": 4e-3, "light": 3e-2}
+REACH = 4  # cells from the surface up to which the start is a distance; beyond, it only has a sign
 BAND_STEPS = 6  # the surface moves by less than a cell in so many steps
 
 
@@ -57,7 +58,7 @@ class ShapeState:
         grid = Grid.around(scene.bounds, settings.grid_cells)
         if solid is None:
             solid = visual_hull(scene, grid)
-        reach = 4 * grid.cell_size
+        reach = REACH * grid.cell_size
         sdf_levels = HashGridConfig(
             levels=SDF_LEVELS,
             features=2,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.geometry.solid import signed_distance, signed_distance_reference
+from backend.geometry.solid import AT_ONCE, signed_distance, signed_distance_reference
 from tests.kernels.scenes import sphere
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
@@ -66,3 +66,17 @@ def test_loose_triangles_still_have_an_inside() -> None:
     away = at[(at.norm(dim=1) - 1).abs() > 0.05]
     found = signed_distance(loose, torch.arange(len(loose)).view(-1, 3), away)
     assert torch.equal(found < 0, away.norm(dim=1) < 1)
+
+
+def test_it_can_be_told_to_end() -> None:
+    shares: list[float] = []
+
+    def tell(share: float) -> None:
+        shares.append(share)
+        if share > 0.5:
+            raise InterruptedError
+
+    vertices, triangles = torus(6, 5)
+    with pytest.raises(InterruptedError):
+        signed_distance(vertices, triangles, points(3 * AT_ONCE["cpu"]), tell)
+    assert shares == pytest.approx([1 / 3, 2 / 3])

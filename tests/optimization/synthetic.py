@@ -9,13 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
+from torch import Tensor
 
 from backend.capture import write_capture_json
 from backend.capture.model import Camera, Capture, View
@@ -81,21 +84,55 @@ def small_light() -> Iterator[None]:
         yield
 
 
-def write_capture(folder: Path, train: int = 12, test: int = 3, size: int = 48, focal: float = 0.8) -> Path:
-    """Photograph the sphere from around and above into capture.json and RGBA images; returns the folder."""
+def bowl(inner: float = 0.8, segments: int = 48) -> tuple[Tensor, Tensor]:
+    """Half a hollow ball of radius one that is open on top: vertices and triangles, facing outward."""
+    down = np.linspace(-np.pi / 2, 0, segments // 2)
+    outside = np.stack((np.cos(down), np.sin(down)), 1)
+    mesh = trimesh.creation.revolve(np.concatenate((outside, inner * outside[::-1])) + (0, 0.4), sections=segments)
+    assert mesh.is_watertight and mesh.volume > 0
+    return torch.from_numpy(mesh.vertices).float(), torch.from_numpy(np.array(mesh.faces))
+
+
+def painted(vertices: Tensor, triangles: Tensor) -> Asset:
+    """Another shape in the colors and the light of the sphere."""
+    corners = vertices[triangles]  # [T, 3, 3]
+    azimuth = torch.atan2(corners[..., 1], corners[..., 0]) / (2 * torch.pi) % 1
+    azimuth = azimuth + ((azimuth.amax(1, keepdim=True) - azimuth) > 0.5)
+    return replace(
+        bumpy_sphere(),
+        vertices=vertices.numpy(),
+        triangles=triangles.int().numpy(),
+        normals=vertex_normals(vertices, triangles).numpy(),
+        uvs=torch.stack((azimuth, 0.5 + corners[..., 2] / 4), -1).numpy(),
+    )
+
+
+def write_capture(
+    folder: Path,
+    train: int = 12,
+    test: int = 3,
+    size: int = 48,
+    focal: float = 0.8,
+    asset: Asset | None = None,
+    heights: tuple[float, ...] = (1.6, -1.2, 0.2),
+) -> Path:
+    """Photograph the sphere, or another asset, from around and above into capture.json and RGBA images; returns the
+    folder."""
     with small_light():
-        return _write_capture(folder, train, test, size, focal * size)
+        return _write_capture(folder, train, test, size, focal * size, asset or bumpy_sphere(), heights)
 
 
-def _write_capture(folder: Path, train: int, test: int, size: int, focal: float) -> Path:
-    renders = AssetRenderer(bumpy_sphere(), "cpu")
+def _write_capture(
+    folder: Path, train: int, test: int, size: int, focal: float, asset: Asset, heights: tuple[float, ...]
+) -> Path:
+    renders = AssetRenderer(asset, "cpu")
     camera = Camera(size, size, focal, focal, size / 2, size / 2)
     views = []
     (folder / "images").mkdir(parents=True)
     for index in range(train + test):
         held_out = index >= train
         turn = (index - train + 0.37) / test if held_out else index / train
-        pose = orbit_pose(2 * np.pi * turn, 3.4, (1.6, -1.2, 0.2)[index % 3])
+        pose = orbit_pose(2 * np.pi * turn, 3.4, heights[index % len(heights)])
         seen = renders.render(
             torch.from_numpy(pose).float()[None],
             torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]]),
