@@ -36,8 +36,13 @@ def image_loss(rendered: Tensor, photo: Tensor, background: Tensor, valid: Tenso
 @torch.no_grad()
 def squared_error(rendered: Tensor, photo: Tensor) -> Tensor:
     """Mean squared error over white, a scalar, of images [B, H, W, 4] as `image_loss` has them."""
+    return pixel_errors(rendered.detach(), photo).mean()
+
+
+def pixel_errors(rendered: Tensor, photo: Tensor) -> Tensor:
+    """Squared error [B, H, W] over white, the mean of the channels, of images as `image_loss` has them."""
     white = torch.ones_like(photo[..., :3])
-    return (composite(rendered.detach(), white).clamp(0, 1) - composite(photo, white)).square().mean()
+    return (composite(rendered, white).clamp(0, 1) - composite(photo, white)).square().mean(-1)
 
 
 def huber(x: Tensor, knee: float) -> Tensor:

@@ -42,6 +42,7 @@ from .shape_stage import ShapeState, run_shape_stage, visual_hull
 from .start_choice import choose_start
 from .start_mesh import StartMesh
 from .surface_stage import SurfaceState, run_surface_stage
+from .texture_size import texture_side
 from .texture_stage import TextureState, run_texture_stage
 from .timer import Timer
 from .unseen import flatten_unseen
@@ -151,7 +152,8 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings, start_mesh: St
         surface = _mesh(run, _shape(run, checkpoint))
     else:
         surface = restore_surface(checkpoint, scene, settings)
-    with AtlasTask(surface.vertices, surface.triangles, settings.texture_size) as atlas:
+    side = texture_side(surface.vertices, surface.triangles, scene.photos, settings.texture_size)
+    with AtlasTask(surface.vertices, surface.triangles, side) as atlas:
         if checkpoint is None or checkpoint.stage != "texture":
             _surface(run, surface, checkpoint.step if checkpoint and checkpoint.stage == "surface" else 0)
         return _export(run, *_texture(run, surface, atlas))
@@ -200,7 +202,7 @@ def _solid(run: _Run) -> Tensor:
         return hull
     with run.timer.part("compare"):
         tell = partial(run.tell, "compare")
-        return choose_start(run.scene, grid, (hull, carved), run.settings, run.job, tell)
+        return choose_start(run.scene, grid, hull, carved, run.settings, run.job, tell)
 
 
 def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:

@@ -4,25 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def adam(groups: Iterable[tuple[Iterable[Tensor], float]], device: torch.device) -> torch.optim.Adam:
-    """Adam on groups of (parameters, rate); on CUDA its rates and counts are tensors, so that steps can be recorded."""
-    recorded = device.type == "cuda"
-    return torch.optim.Adam(
-        [{"params": list(parameters), "lr": rate_of(rate, device)} for parameters, rate in groups],
-        betas=(0.9, 0.99),
-        eps=1e-15,
-        fused=True,
-        capturable=recorded,
-    )
+from .optimizer import Adam, Optimizer
 
 
-def rate_of(rate: float, device: torch.device) -> Any:
+def adam(groups: Iterable[tuple[Iterable[Tensor], float]], device: torch.device) -> Adam:
+    """Adam on groups of (parameters, rate), whose steps can be recorded on CUDA."""
+    return Adam((parameters, rate_of(rate, device)) for parameters, rate in groups)
+
+
+def rate_of(rate: float, device: torch.device) -> float | Tensor:
     """A rate in the form that an optimizer's group needs on `device`."""
     return torch.tensor(rate, device=device) if device.type == "cuda" else rate
 
@@ -30,14 +24,14 @@ def rate_of(rate: float, device: torch.device) -> Any:
 class Decay:
     """The rates of optimizers, lowered together."""
 
-    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
-        self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        self._rates = [float(group["lr"]) for group in self._groups]
+    def __init__(self, *optimizers: Optimizer) -> None:
+        self._groups = [group for optimizer in optimizers for group in optimizer.groups]
+        self._rates = [float(group.rate) for group in self._groups]
 
     def to(self, factor: float) -> None:
         """Set every rate to `factor` times its first value."""
         for group, rate in zip(self._groups, self._rates, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate * factor)
+            if isinstance(group.rate, Tensor):
+                group.rate.fill_(rate * factor)
             else:
-                group["lr"] = rate * factor
+                group.rate = rate * factor

@@ -63,7 +63,7 @@ class Settings:
             no shadows.
         bounce: whether light that the object throws on itself counts.
         target_triangles: of the final mesh, about.
-        texture_size: side of the textures, texels.
+        texture_size: longest side of the textures, texels; less where the photographs do not show so much.
         preview_seconds: from one preview of the mesh to the next; 0 is none.
         sign_change, eikonal, bending, material_smoothness, light_neutrality: weights of the regularisers.
         metallic_prior: weight that keeps a surface dielectric until the photographs say otherwise.
@@ -174,9 +174,9 @@ PRESETS: dict[str, Settings] = {
     "standard": Settings(
         preset="standard",
         batch=4,
-        carve_cells=128,
-        carve_rays=1 << 14,
-        carve_steps=400,
+        carve_cells=160,
+        carve_rays=1 << 15,
+        carve_steps=800,
         carve_size=512,
         grid_cells=224,
         shape_steps=1200,
@@ -198,9 +198,9 @@ PRESETS: dict[str, Settings] = {
     "high": Settings(
         preset="high",
         batch=8,
-        carve_cells=160,
+        carve_cells=192,
         carve_rays=1 << 15,
-        carve_steps=500,
+        carve_steps=1000,
         carve_size=800,
         grid_cells=320,
         shape_steps=2500,

@@ -139,7 +139,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         loss = loss + prior(fragments, positions, material, draws)
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         error.copy_(squared_error(rendered, batch.photo))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of several solids the shape stage starts from: each is fitted coarsely for a moment, the photographs decide.
+"""Which cavities the shape stage starts with: both solids are fitted coarsely for a moment, the photographs decide.
 
 A radiance field opens cavities that no silhouette shows, but it also digs into what is shiny: a mirror image behind a
 surface explains the photographs as well as the reflection does, until a material and a light are part of the fit.
@@ -7,30 +7,44 @@ surface explains the photographs as well as the reflection does, until a materia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..appearance.fragments import Fragments
+from ..appearance.shading import shade
 from ..geometry.band import Grid
+from ..geometry.isosurface import extract
+from ..kernels.vertex_normals import vertex_normals
+from .cavities import Cavities, resampled
+from .losses import pixel_errors
 from .progress import JobLike, StageProgress
 from .scene import Scene
 from .settings import Settings
 from .shape_stage import ShapeState, run_shape_stage
+from .views import VIEWS_AT_ONCE, TrainingViews
 
 CELLS, STEPS, SIZE = 80, 100, 200  # of the fit: of its grid, of its optimiser, of its images (pixels)
-BETTER = 0.95  # of the first solid's error, from which on another one is preferred
+BETTER = 0.6  # of the hull's error where a cavity is seen, from which on the cavity is kept
+SAMPLES = 8  # of a ray between the two surfaces
 
 
 def choose_start(
-    scene: Scene, grid: Grid, solids: Sequence[Tensor], settings: Settings, job: JobLike, tell: Callable[[float], None]
+    scene: Scene,
+    grid: Grid,
+    hull: Tensor,
+    carved: Tensor,
+    settings: Settings,
+    job: JobLike,
+    tell: Callable[[float], None],
 ) -> Tensor:
-    """The solid whose fit comes nearest to the photographs; the first, unless another is clearly better.
+    """The hull with those cavities of the carved solid where its fit comes clearly nearer to the photographs.
 
     Args:
-        solids: signed distances [X, Y, Z] on `grid`, world units.
+        hull, carved: signed distances [X, Y, Z] on `grid`, world units.
         tell: hears the share that is done.
 
     Raises:
@@ -43,45 +57,78 @@ def choose_start(
         shape_steps=STEPS,
         shape_size=min(SIZE, settings.shape_size),
     )
-    errors = []
+    views = TrainingViews(scene.photos, brief.shape_size, scene.near, scene.device)
+    solids = resampled(hull, grid, coarse), resampled(carved, grid, coarse)
+    looks = []
     for number, solid in enumerate(solids):
-        tell(number / len(solids))
-        trial = _Trial(job)
-        state = ShapeState.start(scene, brief, resampled(solid, grid, coarse))
-        run_shape_stage(state, scene, brief, trial)
-        errors.append(trial.error())
+        tell(number / 2)
+        state = ShapeState.start(scene, brief, solid)
+        run_shape_stage(state, scene, brief, _Trial(job))
+        looks.append(_look(state, views))
     tell(1.0)
-    best = min(range(len(solids)), key=errors.__getitem__)
-    return solids[best if errors[best] < BETTER * errors[0] else 0]
+    cavities = Cavities.between(*solids, coarse)
+    return cavities.keep(_better(cavities, *looks), hull, carved, grid)
 
 
-def resampled(field: Tensor, grid: Grid, other: Grid) -> Tensor:
-    """A field [X, Y, Z] on `grid` read at the vertices of `other`, between its own by trilinear interpolation."""
-    positions = other.all_positions(field.device)
-    steps = torch.tensor(grid.shape, device=field.device) - 1
-    unit = (positions - torch.tensor(grid.origin, device=field.device)) / grid.cell_size / steps  # [M, 3] in 0..1
-    places = (2 * unit - 1).flip(-1).view(1, 1, 1, -1, 3)  # z, y, x: the last axis of the field first
-    values = functional.grid_sample(field[None, None], places, padding_mode="border", align_corners=True)
-    return values.view(other.shape)
+@dataclass(frozen=True)
+class _Look:
+    """A fitted state in all views: squared `errors` [N, H, W], the surface there `positions` [N, H, W, 3], world, and
+    whether there is one, `covered` [N, H, W] bool."""
+
+    errors: Tensor
+    positions: Tensor
+    covered: Tensor
+    centers: Tensor  # [N, 3] of the cameras, world
+
+
+@torch.no_grad()
+def _look(state: ShapeState, views: TrainingViews) -> _Look:
+    state.sdf.update_band()
+    vertices, triangles = extract(state.sdf(), state.sdf.band)
+    normals = vertex_normals(vertices, triangles)
+    light = state.light.prefilter()
+    parts = []
+    for indices in torch.arange(len(views), device=vertices.device).split(VIEWS_AT_ONCE):
+        batch = views.batch(indices)
+        fragments = Fragments.of(vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution)
+        rows = fragments.interpolate(torch.cat((vertices, normals), dim=1))
+        positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
+        material = state.material.values(positions)
+        encoded = shade(material, normal, fragments.directions_to_camera(positions), light, encoded=True)
+        image = fragments.image(functional.pad(torch.cat((encoded, positions), dim=1), (0, 1), value=1.0))
+        rendered = image[..., [0, 1, 2, 6]]
+        parts.append((pixel_errors(rendered, batch.photo), image[..., 3:6], image[..., 6] > 0, batch.camera_centers))
+    return _Look(*(torch.cat(some) for some in zip(*parts, strict=True)))
+
+
+def _better(cavities: Cavities, hull: _Look, carved: _Look) -> Tensor:
+    """Whether each cavity [count + 1], by number, brings the images nearer to the photographs in the pixels that look
+    into it: those whose rays are in it between the hull's surface and the carved one, for so long as they are."""
+    directions = functional.normalize(hull.positions - hull.centers[:, None, None], dim=-1)
+    through = hull.positions + cavities.grid.extent * directions
+    ends = torch.where(carved.covered[..., None], carved.positions, through)
+    sums = torch.zeros(2, cavities.count + 1, device=ends.device)
+    for sample in range(SAMPLES):
+        points = torch.lerp(hull.positions, ends, (sample + 0.5) / SAMPLES)
+        numbers = torch.where(hull.covered, cavities.at(points), 0).reshape(-1)
+        for sum_of, look in zip(sums, (hull, carved), strict=True):
+            sum_of.index_add_(0, numbers, look.errors.reshape(-1))
+    better = sums[1] < BETTER * sums[0]
+    better[0] = False
+    return better
 
 
 class _Trial(StageProgress):
-    """Runs a stage of which nobody hears, and keeps its errors."""
+    """Runs a stage of which nobody hears."""
 
     def __init__(self, job: JobLike) -> None:
         super().__init__(_Silent(job), "")
-        self._errors: list[Tensor] = []
 
     def observe_error(self, squared: Tensor) -> None:
-        self._errors.append(squared.detach().mean().clone())
+        pass
 
     def warning(self, message: str) -> None:
         pass  # the stage itself will say it
-
-    def error(self) -> float:
-        """Mean squared error of the second half of the steps; infinite without any."""
-        late = self._errors[len(self._errors) // 2 :]
-        return float(torch.stack(late).mean()) if late else float("inf")
 
 
 class _Silent:

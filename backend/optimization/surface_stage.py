@@ -61,7 +61,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
     parameters = system.to_parameters(state.vertices).requires_grad_()
     neighbors = build_neighbors(triangles)
     edge = float(mean_edge(state.vertices, triangles))
-    shape_optimizer = UniformAdam([parameters], lr=rate_of(settings.vertex_rate * edge, device))
+    shape_optimizer = UniformAdam([parameters], rate_of(settings.vertex_rate * edge, device))
     light = StageLight(state.light, settings.light_interval)
     optimizer = adam(
         [
@@ -97,8 +97,8 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         loss = loss + settings.bending * bending(normals, triangles)
-        optimizer.zero_grad(set_to_none=True)
-        parameters.grad = None
+        optimizer.zero_grad()
+        shape_optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         shape_optimizer.step()

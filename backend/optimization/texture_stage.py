@@ -124,7 +124,7 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         # Held to the field's values, which were smooth over many views; only what the photographs insist on changes.
         loss = loss + settings.texture_inertia * (textures - start).square().mean()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         with torch.no_grad():

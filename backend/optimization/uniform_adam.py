@@ -3,40 +3,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from ..kernels.uniform_step import uniform_step
+from .optimizer import Optimizer
 
 
-class UniformAdam(torch.optim.Optimizer):
-    """Steps of about `lr` for the entry with the largest gradient.
+class UniformAdam(Optimizer):
+    """Steps of about the rate for the entry with the largest gradient.
 
-    Its state lives on the device of the parameters and nothing waits for it, so that a step can be recorded; a rate
-    that is a tensor [] float32 there can change between repetitions.
+    Its state lives on the device of the parameters and nothing waits for it, so that a step can be recorded.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float | Tensor, betas: tuple[float, float] = (0.9, 0.99)) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas})
+    def __init__(
+        self, parameters: Iterable[Tensor], rate: float | Tensor, betas: tuple[float, float] = (0.9, 0.99)
+    ) -> None:
+        super().__init__([(parameters, rate)])
+        self._betas = betas
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """One step from the gradients present."""
-        assert closure is None
-        for group in self.param_groups:
-            for parameter in group["params"]:
+        for group in self.groups:
+            for parameter in group.parameters:
                 if parameter.grad is None:
                     continue
-                state, device = self.state[parameter], parameter.device
-                if not state:
-                    state["count"] = torch.zeros((), device=device)  # a float, as whatever a loaded state holds
-                    state["first"] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
-                    state["second"] = torch.zeros((), device=device)
-                rate = group["lr"]
+                rate = group.rate
                 if not isinstance(rate, Tensor):
-                    rate = torch.full((), rate, device=device)
-                means = state["first"], state["second"], state["count"]
-                uniform_step(parameter, parameter.grad, *means, rate, group["betas"])
+                    rate = torch.full((), rate, device=parameter.device)
+                uniform_step(parameter, parameter.grad, *self._of(parameter), rate, self._betas)
+
+    def _of(self, parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if parameter not in self._state:
+            first = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+            second, count = (torch.zeros((), device=parameter.device) for _ in range(2))
+            self._state[parameter] = first, second, count
+        return self._state[parameter]

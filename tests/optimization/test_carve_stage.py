@@ -16,10 +16,11 @@ from backend.appearance.projection import world_to_clip
 from backend.capture.loader import Photos
 from backend.geometry.band import Grid
 from backend.optimization.carve_stage import run_carve_stage
+from backend.optimization.cavities import Cavities, resampled
 from backend.optimization.scene import Scene
 from backend.optimization.settings import Settings
 from backend.optimization.shape_stage import visual_hull
-from backend.optimization.start_choice import choose_start, resampled
+from backend.optimization.start_choice import choose_start
 from backend.optimization.unseen import flatten_unseen
 from backend.optimization.views import TrainingViews
 from tests.capture.builders import orbit_pose
@@ -51,13 +52,13 @@ class Job:
         return False
 
 
-def bowl() -> tuple[Tensor, Tensor, Tensor]:
-    """Vertices, triangles and colors of a hemisphere of radius 1 below z = 0, hollow to radius 0.75."""
+def bowl(hollow: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Vertices, triangles and colors of a hemisphere of radius 1 below z = 0, hollow to a radius."""
     directions, triangles = sphere(40, 60)
     outer = directions.clone()
     above = directions[:, 2] > 0
     # The upper half is folded down into the lower one.
-    inner = directions * torch.tensor([0.75, 0.75, -0.75])
+    inner = directions * torch.tensor([hollow, hollow, -hollow])
     vertices = torch.where(above[:, None], inner, outer)
     x, y, z = vertices.unbind(-1)
     colors = 0.5 + 0.4 * torch.stack((torch.sin(9 * x), torch.sin(8 * y + 1), torch.sin(10 * z + x)), -1)
@@ -65,9 +66,9 @@ def bowl() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @functools.cache
-def scene() -> Scene:
+def scene(hollow: float = 0.75) -> Scene:
     """The bowl, photographed from a ring of cameras above it."""
-    vertices, triangles, colors = bowl()
+    vertices, triangles, colors = bowl(hollow)
     poses = [orbit_pose(2 * math.pi * k / COUNT, distance=2.6, height=1.2 + 1.8 * (k % 3)) for k in range(COUNT)]
     cam_to_world = torch.from_numpy(np.stack(poses)).float()
     intrinsics = torch.tensor([[90.0, 90.0, SIZE / 2, SIZE / 2]]).repeat(COUNT, 1)
@@ -138,14 +139,50 @@ def test_a_solid_is_read_on_another_grid() -> None:
     torch.testing.assert_close(resampled(field, fine, coarse)[1:-1, 1:-1, 1:-1], inner @ slope, atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
-def test_photographs_choose_the_solid() -> None:
-    """Of a bowl and the same bowl filled, whichever comes first."""
-    settings = Settings.from_preset("draft", "cpu", {"grid_cells": 40, "shape_size": SIZE, "table_size": 12})
-    grid = Grid.around(scene().bounds, 40)
-    hull = visual_hull(scene(), grid)
+def ball(points: Tensor, center: tuple[float, float, float], radius: float) -> Tensor:
+    """Signed distance [P], positive inside."""
+    return radius - (points - torch.tensor(center)).norm(dim=-1)
+
+
+def test_cavities_are_told_apart_and_some_are_kept() -> None:
+    grid = Grid.around(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]), 40)
     points = grid.all_positions(CPU)
-    cavity = (0.75 - points.norm(dim=-1)).view(grid.shape)  # positive inside
-    bowl_solid = torch.maximum(hull, cavity)
-    for solids in ((hull, bowl_solid), (bowl_solid, hull)):
-        assert choose_start(scene(), grid, solids, settings, Job(), lambda share: None) is bowl_solid  # type: ignore[arg-type]
+    hull = -ball(points, (0, 0, 0), 1.0).view(grid.shape)
+    left, right = ball(points, (-0.5, 0, 0), 0.3).view(grid.shape), ball(points, (0.5, 0, 0), 0.3).view(grid.shape)
+    carved = torch.maximum(hull, torch.maximum(left, right))
+    cavities = Cavities.between(hull, carved, grid)
+    assert cavities.count == 2
+    numbers = cavities.at(torch.tensor([[-0.5, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])).tolist()
+    assert sorted(numbers[:2]) == [1, 2] and numbers[2:] == [0, 0]
+    kept = torch.tensor([False, False, False])
+    torch.testing.assert_close(cavities.keep(kept, hull, carved, grid), hull)
+    kept[numbers[0]] = True
+    finer = Grid.around(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]), 50)
+    both = [resampled(field, grid, finer) for field in (hull, carved)]
+    found = cavities.keep(kept, *both, finer)
+    assert value_at(found, finer, (-0.5, 0.0, 0.0)) > 0.2 and value_at(found, finer, (0.5, 0.0, 0.0)) < -0.2
+
+
+def test_without_a_cavity_the_hull_stays() -> None:
+    grid = Grid.around(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]), 20)
+    hull = -ball(grid.all_positions(CPU), (0, 0, 0), 1.0).view(grid.shape)
+    cavities = Cavities.between(hull, hull + 0.5 * grid.cell_size, grid)
+    assert cavities.count == 0
+    torch.testing.assert_close(cavities.keep(torch.tensor([False]), hull, hull + 1, grid), hull)
+
+
+@pytest.mark.slow
+def test_photographs_choose_among_the_cavities() -> None:
+    """Carving has hollowed a bowl, as it should, and dug a pit into its side, as it should not."""
+    thick = scene(0.5)
+    settings = Settings.from_preset("draft", "cpu", {"grid_cells": 40, "shape_size": SIZE, "table_size": 12})
+    grid = Grid.around(thick.bounds, 40)
+    hull = visual_hull(thick, grid)
+    points = grid.all_positions(CPU)
+    hollow, pit = (ball(points, *it).view(grid.shape) for it in (((0, 0, 0), 0.5), ((1.0, 0, -0.3), 0.3)))
+    carved = torch.maximum(hull, torch.maximum(hollow, pit))
+    start = choose_start(thick, grid, hull, carved, settings, Job(), lambda share: None)  # type: ignore[arg-type]
+    for cavity, opened in ((hollow, True), (pit, False)):
+        deep = (hull < -2 * grid.cell_size) & (cavity > grid.cell_size)
+        assert int(deep.sum()) > 10 and bool((carved[deep] > 0).all())
+        assert bool(((start[deep] > 0) == opened).all())

@@ -19,7 +19,7 @@ def learned(messages: list[str], device: str) -> list[float]:
 
     def learn() -> None:
         loss = (parameter - target).square().sum()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
