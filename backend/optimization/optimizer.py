@@ -67,7 +67,7 @@ class Adam(Optimizer):
                 seconds,
                 [],
                 counts,
-                lr=group.rate,  # type: ignore[arg-type]  # a number is as good
+                lr=group.rate,
                 beta1=self._betas[0],
                 beta2=self._betas[1],
                 weight_decay=0.0,

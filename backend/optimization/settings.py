@@ -53,6 +53,7 @@ class Settings:
         carve_rays: rays in a step of the carve stage.
         carve_steps, shape_steps, surface_steps, texture_steps: length of the four stages.
         carve_size, shape_size, surface_size, texture_stage_size: longer side of the photographs in the stages, pixels.
+        samples: most samples along a side of a pixel in the surface and the texture stage, where their sizes have room.
         vertex_rate: longest step of a vertex, in edge lengths.
         texture_rate: learning rate of the texels.
         texture_inertia: weight that holds texels to the values of the field they were baked from.
@@ -87,6 +88,7 @@ class Settings:
     shape_size: int = 256
     surface_size: int = 400
     texture_stage_size: int = 400
+    samples: int = 1
     vertex_rate: float = 0.15
     texture_rate: float = 0.02
     texture_inertia: float = 0.02
@@ -103,7 +105,7 @@ class Settings:
     bending: float = 0.03
     material_smoothness: float = 0.004
     metallic_prior: float = 0.002
-    light_neutrality: float = 0.005
+    light_neutrality: float = 0.001
 
     def __post_init__(self) -> None:
         """Raises UserError for a value that no job can run with."""
@@ -180,14 +182,15 @@ PRESETS: dict[str, Settings] = {
         carve_size=512,
         grid_cells=224,
         shape_steps=1200,
-        surface_steps=1200,
-        texture_steps=1000,
+        surface_steps=700,
+        texture_steps=500,
         vertex_rate=0.1,
         texture_rate=0.006,
         texture_inertia=0.02,
         shape_size=400,
         surface_size=800,
         texture_stage_size=1024,
+        samples=2,
         table_size=19,
         light_size=32,
         light_interval=1,
@@ -212,6 +215,7 @@ PRESETS: dict[str, Settings] = {
         shape_size=800,
         surface_size=1024,
         texture_stage_size=2048,
+        samples=2,
         table_size=19,
         light_size=32,
         light_interval=1,

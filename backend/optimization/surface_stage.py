@@ -54,7 +54,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
     """
     device, triangles = scene.device, state.triangles
     primitives = RASTERIZERS[settings.rasterizer]
-    views = TrainingViews(scene.photos, settings.surface_size, scene.near, device)
+    views = TrainingViews(scene.photos, settings.surface_size, scene.near, device, settings.samples)
     steps = settings.surface_steps
     draws = Draws(len(views), settings.batch, steps, settings.seed + 1, device)
     system = LargeSteps(state.vertices, triangles, LARGE_STEPS_STRENGTH)
@@ -91,7 +91,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         material = state.material.values(positions)
         view = fragments.directions_to_camera(positions)
         encoded = shade(material, normal, view, light.at(fragments), encoded=True)
-        rendered = fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), neighbors)
+        rendered = views.pixels(fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), neighbors))
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         loss = loss + prior(fragments, positions, material, draws)
         if light_learns:

@@ -91,7 +91,7 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
     """
     assert state.textures.shape[-1] == CHANNELS
     device, mesh = scene.device, state.mesh
-    views = TrainingViews(scene.photos, settings.texture_stage_size, scene.near, device)
+    views = TrainingViews(scene.photos, settings.texture_stage_size, scene.near, device, settings.samples)
     draws = Draws(len(views), settings.batch, settings.texture_steps, settings.seed + 2, device)
     start = state.textures
     textures = start.clone().requires_grad_()
@@ -118,7 +118,7 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
         material, normal_xy = sample_values(textures, points)
         normals = points.perturbed(normal_xy)
         encoded = shade(material, normals, points.view, light.at(fragments), encoded=True)
-        rendered = fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), mesh.neighbors)
+        rendered = views.pixels(fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), mesh.neighbors))
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()

@@ -44,12 +44,19 @@ class TrainingViews:
         photos: as loaded.
         longest_side: the images are reduced, never enlarged, to this many pixels.
         near: distance of the near plane, world units.
+        samples: most samples along a side of a pixel; fewer where they would be more than `longest_side` in a row.
+
+    Attributes:
+        resolution: height and width of what is rendered, samples.
+        images: [N, H, W, 4] float16, premultiplied, sRGB-encoded.
     """
 
-    def __init__(self, photos: Photos, longest_side: int, near: float, device: torch.device) -> None:
+    def __init__(self, photos: Photos, longest_side: int, near: float, device: torch.device, samples: int = 1) -> None:
         height, width = photos.rgba.shape[1:3]
         factor = min(1.0, longest_side / max(height, width))
-        self.resolution = (max(1, round(height * factor)), max(1, round(width * factor)))
+        size = (max(1, round(height * factor)), max(1, round(width * factor)))
+        self._samples = max(1, min(samples, longest_side // max(size)))
+        self.resolution = (size[0] * self._samples, size[1] * self._samples)
         self.near = near
         scale = torch.tensor(
             [self.resolution[1] / width, self.resolution[0] / height] * 2, dtype=torch.float32, device=device
@@ -57,10 +64,10 @@ class TrainingViews:
         self.intrinsics = photos.intrinsics.to(device) * scale  # [N, 4]
         self.cam_to_world = photos.cam_to_world.to(device)  # [N, 4, 4]
         self.clip_transforms = world_to_clip(self.cam_to_world, self.intrinsics, self.resolution, near)  # [N, 4, 4]
-        self.images = torch.empty(len(photos.rgba), *self.resolution, 4, dtype=torch.float16, device=device)
+        self.images = torch.empty(len(photos.rgba), *size, 4, dtype=torch.float16, device=device)
         self.valid: Tensor | None = None
         if photos.valid is not None:
-            self.valid = torch.empty(len(photos.rgba), *self.resolution, 1, dtype=torch.float16, device=device)
+            self.valid = torch.empty(len(photos.rgba), *size, 1, dtype=torch.float16, device=device)
         for i, rgba in enumerate(photos.rgba):
             straight = rgba.to(device).float().div_(255).permute(2, 0, 1)[None]  # [1, 4, H, W]
             premultiplied = torch.cat((straight[:, :3] * straight[:, 3:], straight[:, 3:]), dim=1)
@@ -69,10 +76,17 @@ class TrainingViews:
                 self.valid[i] = self._reduced(photos.valid[i].to(device).float()[None, None])
 
     def _reduced(self, image: Tensor) -> Tensor:
-        """Area average of `image` [1, C, H, W] at the stage's resolution, [H', W', C]."""
-        if image.shape[-2:] != self.resolution:
-            image = functional.interpolate(image, self.resolution, mode="area")
+        """Area average of `image` [1, C, H, W] at the stage's size, [H', W', C]."""
+        size = self.images.shape[1:3]
+        if image.shape[-2:] != size:
+            image = functional.interpolate(image, size, mode="area")
         return image[0].permute(1, 2, 0)
+
+    def pixels(self, rendered: Tensor) -> Tensor:
+        """The means of the samples in each pixel: images [B, H, W, C] of what was rendered at `resolution`."""
+        if self._samples == 1:
+            return rendered
+        return functional.avg_pool2d(rendered.permute(0, 3, 1, 2), self._samples).permute(0, 2, 3, 1)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -110,7 +124,8 @@ def covered_capacity(vertices: Tensor, triangles: Tensor, views: TrainingViews, 
 def masked_capacity(views: TrainingViews, batch: int) -> int:
     """Room for the pixels of any `batch` views that a surface near the masks covers."""
     covered = torch.cat([(images[..., 3] > 0).sum((1, 2)) for images in views.images.split(VIEWS_AT_ONCE)])
-    return _capacity(MASK_MARGIN, covered, views, batch)
+    samples = views.resolution[0] // views.images.shape[1]
+    return _capacity(MASK_MARGIN, samples**2 * covered, views, batch)
 
 
 def _capacity(margin: float, covered: Tensor, views: TrainingViews, batch: int) -> int:

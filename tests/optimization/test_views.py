@@ -71,6 +71,26 @@ def test_cameras_follow_the_reduced_size(size: tuple[int, int], longest: int, ex
     torch.testing.assert_close(batch.camera_centers[0], source.cam_to_world[1, :3, 3])
 
 
+@pytest.mark.parametrize(
+    ("longest", "most", "samples"), [(64, 2, 2), (64, 4, 4), (64, 5, 4), (63, 4, 3), (31, 4, 1), (16, 1, 1)]
+)
+def test_pixels_are_means_of_their_samples(longest: int, most: int, samples: int) -> None:
+    rgba = random_rgba(2, 12, 16)
+    views = TrainingViews(photos(rgba), longest, 0.01, CPU, most)
+    assert views.resolution == (12 * samples, 16 * samples) and views.images.shape[1:3] == (12, 16)
+    rendered = torch.rand(2, *views.resolution, 4)
+    pixels = views.pixels(rendered)
+    assert pixels.shape == views.batch(torch.tensor([0, 1])).photo.shape
+    torch.testing.assert_close(
+        pixels[1, 3, 5], rendered[1, 3 * samples :, 5 * samples :][:samples, :samples].mean((0, 1))
+    )
+
+
+def test_a_reduced_photograph_has_one_sample_in_a_pixel() -> None:
+    views = TrainingViews(photos(random_rgba(1, 12, 16)), 8, 0.01, CPU, 4)
+    assert views.resolution == (6, 8) == tuple(views.images.shape[1:3])
+
+
 def test_validity_is_reduced_with_the_photographs() -> None:
     valid = torch.ones(2, 8, 8, dtype=torch.bool)
     valid[1, :, :4] = False
