@@ -57,6 +57,7 @@ class Settings:
         vertex_rate: longest step of a vertex, in edge lengths.
         texture_rate: learning rate of the texels.
         texture_inertia: weight that holds texels to the values of the field they were baked from.
+        material_inertia: the same for roughness and metallic, of which a single texel tells little.
         table_size: log2 of the entries of a level of the hash grids.
         light_size: side of a face of the environment's cube map, texels.
         light_interval: steps from one filtering of the light to the next.
@@ -67,6 +68,7 @@ class Settings:
         texture_size: longest side of the textures, texels; less where the photographs do not show so much.
         preview_seconds: from one preview of the mesh to the next; 0 is none.
         sign_change, eikonal, bending, material_smoothness, light_neutrality: weights of the regularisers.
+        material_similarity: weight that gives points of one color the same roughness and metallic.
         metallic_prior: weight that keeps a surface dielectric until the photographs say otherwise.
     """
 
@@ -92,6 +94,7 @@ class Settings:
     vertex_rate: float = 0.15
     texture_rate: float = 0.02
     texture_inertia: float = 0.02
+    material_inertia: float = 0.1
     table_size: int = 16
     light_size: int = 16
     light_interval: int = 4
@@ -104,6 +107,7 @@ class Settings:
     eikonal: float = 0.002
     bending: float = 0.03
     material_smoothness: float = 0.004
+    material_similarity: float = 0.02
     metallic_prior: float = 0.002
     light_neutrality: float = 0.001
 
@@ -186,7 +190,6 @@ PRESETS: dict[str, Settings] = {
         texture_steps=500,
         vertex_rate=0.1,
         texture_rate=0.006,
-        texture_inertia=0.02,
         shape_size=400,
         surface_size=800,
         texture_stage_size=1024,
@@ -211,7 +214,6 @@ PRESETS: dict[str, Settings] = {
         texture_steps=2500,
         vertex_rate=0.1,
         texture_rate=0.006,
-        texture_inertia=0.02,
         shape_size=800,
         surface_size=1024,
         texture_stage_size=2048,

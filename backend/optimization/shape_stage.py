@@ -112,7 +112,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
     )
     decay = Decay(optimizer)
     cell = sdf.grid.cell_size
-    prior = MaterialPrior(state.material, settings.material_smoothness, settings.metallic_prior, reach=cell)
+    prior = MaterialPrior.of(state.material, settings, reach=cell)
     surface = IsosurfaceSeries(sdf, recorded)
     capacity = masked_capacity(views, settings.batch) if recorded else None
     sign_weight, error = torch.zeros((), device=device), torch.zeros((), device=device)

@@ -72,7 +72,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         device,
     )
     decay = Decay(optimizer, shape_optimizer)
-    prior = MaterialPrior(state.material, settings.material_smoothness, settings.metallic_prior, reach=edge)
+    prior = MaterialPrior.of(state.material, settings, reach=edge)
     recorded = settings.rasterizer == "warp"
     capacity = covered_capacity(state.vertices, triangles, views, settings.batch) if recorded else None
     error = torch.zeros((), device=device)

@@ -97,6 +97,9 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
     textures = start.clone().requires_grad_()
     low = torch.tensor([0.0, 0.0, 0.0, MIN_ROUGHNESS, 0.0, -MAX_TILT, -MAX_TILT], device=device)
     high = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, MAX_TILT, MAX_TILT], device=device)
+    inertia = torch.tensor(
+        [settings.texture_inertia] * 3 + [settings.material_inertia] * 2 + [settings.texture_inertia] * 2, device=device
+    )
     light = StageLight(state.light, settings.light_interval)
     optimizer = adam(
         [([textures], settings.texture_rate), (state.light.parameters(), LIGHT_RATE * light.interval)], device
@@ -123,7 +126,7 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
         if light_learns:
             loss = loss + settings.light_neutrality * state.light.neutrality_loss()
         # Held to the field's values, which were smooth over many views; only what the photographs insist on changes.
-        loss = loss + settings.texture_inertia * (textures - start).square().mean()
+        loss = loss + (inertia * (textures - start).square()).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
