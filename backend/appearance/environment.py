@@ -90,6 +90,15 @@ class EnvironmentLight(nn.Module):
         deviation = (base - base.mean(-1, keepdim=True)).abs()
         return deviation.mean() / base.mean().clamp_min(_FLOOR)
 
+    def tint_loss(self) -> Tensor:
+        """Mean square of the deviation of the mean color from its gray, relative to it; a scalar.
+
+        Of an object that is all of one color no photograph says whether that color is its own or the light's. The mean
+        of real skies and rooms is within a fifth of gray, for which this asks little.
+        """
+        mean = self.base().mean((0, 1, 2))  # [3]
+        return (mean / mean.mean().clamp_min(_FLOOR) - 1).square().mean()
+
     def smoothness_loss(self) -> Tensor:
         """Mean absolute difference of log radiance between neighboring texels of a face; a scalar."""
         x = self.log_radiance

@@ -68,6 +68,7 @@ class Settings:
         texture_size: longest side of the textures, texels; less where the photographs do not show so much.
         preview_seconds: from one preview of the mesh to the next; 0 is none.
         sign_change, eikonal, bending, material_smoothness, light_neutrality: weights of the regularisers.
+        light_tint: weight that holds the mean color of the light near gray.
         material_similarity: weight that gives points of one color the same roughness and metallic.
         metallic_prior: weight that keeps a surface dielectric until the photographs say otherwise.
     """
@@ -110,6 +111,7 @@ class Settings:
     material_similarity: float = 0.02
     metallic_prior: float = 0.002
     light_neutrality: float = 0.001
+    light_tint: float = 0.05
 
     def __post_init__(self) -> None:
         """Raises UserError for a value that no job can run with."""

@@ -26,7 +26,7 @@ from .progress import StageProgress
 from .rates import Decay, adam
 from .scene import Scene
 from .settings import Settings
-from .stage_light import StageLight
+from .stage_light import StageLight, light_prior
 from .step_graph import StepGraph
 from .views import Draws, TrainingViews, masked_capacity
 
@@ -138,7 +138,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         loss = loss + settings.bending * bending(normals, triangles)
         loss = loss + prior(fragments, positions, material, draws)
         if light_learns:
-            loss = loss + settings.light_neutrality * state.light.neutrality_loss()
+            loss = loss + light_prior(state.light, settings)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

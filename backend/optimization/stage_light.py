@@ -10,6 +10,7 @@ from ..appearance.environment import EnvironmentLight, Prefiltered
 from ..appearance.fragments import Fragments
 from ..appearance.local_light import LocalLight
 from ..appearance.transport import Transport
+from .settings import Settings
 
 
 class StageLight:
@@ -54,3 +55,8 @@ class StageLight:
         if self._transport is None or self._arriving is None:
             return self._filtered
         return LocalLight.at(fragments, self._transport, self._filtered, self._arriving)
+
+
+def light_prior(light: EnvironmentLight, settings: Settings) -> Tensor:
+    """The penalty on a light that is colored, a scalar."""
+    return settings.light_neutrality * light.neutrality_loss() + settings.light_tint * light.tint_loss()

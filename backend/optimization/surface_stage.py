@@ -26,7 +26,7 @@ from .progress import StageProgress
 from .rates import Decay, adam, rate_of
 from .scene import Scene
 from .settings import Settings
-from .stage_light import StageLight
+from .stage_light import StageLight, light_prior
 from .step_graph import StepGraph
 from .uniform_adam import UniformAdam
 from .views import Draws, TrainingViews, covered_capacity
@@ -95,7 +95,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         loss = loss + prior(fragments, positions, material, draws)
         if light_learns:
-            loss = loss + settings.light_neutrality * state.light.neutrality_loss()
+            loss = loss + light_prior(state.light, settings)
         loss = loss + settings.bending * bending(normals, triangles)
         optimizer.zero_grad()
         shape_optimizer.zero_grad()

@@ -14,7 +14,7 @@ SWITCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "texture-stage": ("textures and light refined at full resolution", {"texture_steps": 0}),
     "shadows": ("traced shadows, and with them the bounce", {"transport_size": 0}),
     "bounce": ("light that the object throws on itself", {"bounce": False}),
-    "neutrality": ("preference for gray light", {"light_neutrality": 0.0}),
+    "neutrality": ("preference for gray light", {"light_neutrality": 0.0, "light_tint": 0.0}),
     "smoothness": ("preference for even materials", {"material_smoothness": 0.0}),
     "similarity": ("preference for one material per color", {"material_similarity": 0.0, "material_inertia": 0.02}),
     "metallic-prior": ("preference for dielectrics", {"metallic_prior": 0.0}),

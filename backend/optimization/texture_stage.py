@@ -21,7 +21,7 @@ from .progress import StageProgress
 from .rates import Decay, adam
 from .scene import Scene
 from .settings import Settings
-from .stage_light import StageLight
+from .stage_light import StageLight, light_prior
 from .step_graph import StepGraph
 from .views import Batch, Draws, TrainingViews, covered_capacity
 
@@ -124,7 +124,7 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
         rendered = views.pixels(fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), mesh.neighbors))
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         if light_learns:
-            loss = loss + settings.light_neutrality * state.light.neutrality_loss()
+            loss = loss + light_prior(state.light, settings)
         # Held to the field's values, which were smooth over many views; only what the photographs insist on changes.
         loss = loss + (inertia * (textures - start).square()).mean()
         optimizer.zero_grad()

@@ -169,13 +169,24 @@ def test_resize_keeps_the_light() -> None:
 
 def test_regularizers() -> None:
     gray = EnvironmentLight(8, 2.0)
-    assert gray.neutrality_loss() < 1e-6 and gray.smoothness_loss() == 0.0
+    assert gray.neutrality_loss() < 1e-6 and gray.smoothness_loss() == 0.0 and gray.tint_loss() < 1e-12
     gray.from_latlong(studio())
     first = gray.neutrality_loss().item()
     assert first > 0.01
     with torch.no_grad():
         gray.log_radiance += math.log(3.0)
     assert abs(gray.neutrality_loss().item() - first) < 1e-5  # does not favor a dark light
+
+
+def test_colors_that_make_gray_together_are_no_tint() -> None:
+    light = EnvironmentLight(8, 2.0)
+    with torch.no_grad():
+        light.log_radiance[:3] += torch.tensor([0.3, 0.0, -0.3])
+        light.log_radiance[3:] += torch.tensor([-0.3, 0.0, 0.3])
+    assert light.neutrality_loss() > 0.1 and light.tint_loss() < 1e-3
+    with torch.no_grad():
+        light.log_radiance[:] = torch.tensor([1.2, 1.0, 0.8]).log()
+    torch.testing.assert_close(light.tint_loss().detach(), torch.tensor((0.04 + 0.04) / 3))
 
 
 @pytest.mark.cuda
