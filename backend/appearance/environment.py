@@ -38,8 +38,9 @@ class Prefiltered(NamedTuple):
 class EnvironmentLight(nn.Module):
     """Distant light as a cube map of radiance, linear Rec.709, world axes.
 
-    The parameter is the logarithm of radiance, so that texels stay positive and an optimizer's step is a ratio: the sun
-    and the sky move alike.
+    Parameters are logarithms of radiance, so that texels stay positive and an optimizer's step is a ratio: the sun and
+    the sky move alike. `log_tint` [3] is added to every texel: what is held against the mean color moves all of the
+    light, and not those texels first of which the photographs say least.
     """
 
     def __init__(self, resolution: int = 16, radiance: float = 0.5, device: torch.device | str = "cpu") -> None:
@@ -47,6 +48,7 @@ class EnvironmentLight(nn.Module):
         super().__init__()
         value = torch.full((6, resolution, resolution, 3), radiance, device=device)
         self.log_radiance = nn.Parameter(value.log())
+        self.log_tint = nn.Parameter(torch.zeros(3, device=device))
 
     @property
     def resolution(self) -> int:
@@ -54,7 +56,7 @@ class EnvironmentLight(nn.Module):
 
     def base(self) -> Tensor:
         """Radiance of the texels, [6, R, R, 3]."""
-        return self.log_radiance.exp()
+        return (self.log_radiance + self.log_tint).exp()
 
     def prefilter(self) -> Prefiltered:
         """Filter the base for all roughnesses and for irradiance; differentiable, once per optimizer step."""
@@ -64,6 +66,7 @@ class EnvironmentLight(nn.Module):
     def set_base(self, cube: Tensor) -> None:
         """Take radiance [6, R, R, 3], of the same or another resolution, as the new value."""
         self.log_radiance = nn.Parameter(cube.clamp_min(_FLOOR).log())
+        self.log_tint.zero_()
 
     @torch.no_grad()
     def resize(self, resolution: int) -> None:
@@ -94,9 +97,9 @@ class EnvironmentLight(nn.Module):
         """Mean square of the deviation of the mean color from its gray, relative to it; a scalar.
 
         Of an object that is all of one color no photograph says whether that color is its own or the light's. The mean
-        of real skies and rooms is within a fifth of gray, for which this asks little.
+        of real skies and rooms is within a fifth of gray, for which this asks little. The gradient goes to the tint.
         """
-        mean = self.base().mean((0, 1, 2))  # [3]
+        mean = self.log_radiance.detach().exp().mean((0, 1, 2)) * self.log_tint.exp()  # [3]
         return (mean / mean.mean().clamp_min(_FLOOR) - 1).square().mean()
 
     def smoothness_loss(self) -> Tensor:

@@ -189,6 +189,21 @@ def test_colors_that_make_gray_together_are_no_tint() -> None:
     torch.testing.assert_close(light.tint_loss().detach(), torch.tensor((0.04 + 0.04) / 3))
 
 
+def test_the_tint_moves_the_whole_light() -> None:
+    light = EnvironmentLight(8)
+    light.from_latlong(studio())
+    before = light.base().detach()
+    optimizer = torch.optim.SGD(light.parameters(), lr=1.0)
+    light.tint_loss().backward()
+    assert light.log_radiance.grad is None
+    optimizer.step()
+    ratio = light.base().detach() / before  # [6, R, R, 3]
+    torch.testing.assert_close(ratio, ratio[0, 0, 0].expand_as(ratio))
+    assert float((ratio[0, 0, 0] - 1).abs().max()) > 1e-3
+    light.from_latlong(studio())
+    torch.testing.assert_close(light.base(), before)  # a new value is that value
+
+
 @pytest.mark.cuda
 def test_prefilter_on_cuda_equals_cpu() -> None:
     base = latlong_to_cube(studio(), 32)
