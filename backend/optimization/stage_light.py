@@ -44,9 +44,9 @@ class StageLight:
         return learns
 
     def _filter(self) -> None:
-        base = self._light.base()
         self._filtered = self._light.prefilter()
         if self._transport is not None and self._base_color is not None:
+            base = self._filtered.levels[0]
             self._arriving = self._transport.light_vertices(self._filtered, base, self._base_color)
 
     def at(self, fragments: Fragments) -> Prefiltered | LocalLight:

@@ -47,6 +47,7 @@ class TrainingViews:
         samples: most samples along a side of a pixel; fewer where they would be more than `longest_side` in a row.
 
     Attributes:
+        samples: along a side of a pixel.
         resolution: height and width of what is rendered, samples.
         images: [N, H, W, 4] float16, premultiplied, sRGB-encoded.
     """
@@ -55,8 +56,8 @@ class TrainingViews:
         height, width = photos.rgba.shape[1:3]
         factor = min(1.0, longest_side / max(height, width))
         size = (max(1, round(height * factor)), max(1, round(width * factor)))
-        self._samples = max(1, min(samples, longest_side // max(size)))
-        self.resolution = (size[0] * self._samples, size[1] * self._samples)
+        self.samples = max(1, min(samples, longest_side // max(size)))
+        self.resolution = (size[0] * self.samples, size[1] * self.samples)
         self.near = near
         scale = torch.tensor(
             [self.resolution[1] / width, self.resolution[0] / height] * 2, dtype=torch.float32, device=device
@@ -84,9 +85,9 @@ class TrainingViews:
 
     def pixels(self, rendered: Tensor) -> Tensor:
         """The means of the samples in each pixel: images [B, H, W, C] of what was rendered at `resolution`."""
-        if self._samples == 1:
+        if self.samples == 1:
             return rendered
-        return functional.avg_pool2d(rendered.permute(0, 3, 1, 2), self._samples).permute(0, 2, 3, 1)
+        return functional.avg_pool2d(rendered.permute(0, 3, 1, 2), self.samples).permute(0, 2, 3, 1)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -124,8 +125,7 @@ def covered_capacity(vertices: Tensor, triangles: Tensor, views: TrainingViews, 
 def masked_capacity(views: TrainingViews, batch: int) -> int:
     """Room for the pixels of any `batch` views that a surface near the masks covers."""
     covered = torch.cat([(images[..., 3] > 0).sum((1, 2)) for images in views.images.split(VIEWS_AT_ONCE)])
-    samples = views.resolution[0] // views.images.shape[1]
-    return _capacity(MASK_MARGIN, samples**2 * covered, views, batch)
+    return _capacity(MASK_MARGIN, views.samples**2 * covered, views, batch)
 
 
 def _capacity(margin: float, covered: Tensor, views: TrainingViews, batch: int) -> int:
