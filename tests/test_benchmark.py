@@ -170,14 +170,14 @@ def test_kernels_need_no_captures(
     assert [row["triangles"] for row in report["kernels"]] == [30] * 7 + [70] * 7
     assert all(row["milliseconds"] > 0 and row["nvdiffrast_milliseconds"] is None for row in report["kernels"])
     rows = cells(capsys.readouterr().out)
-    assert rows["all three, forward and backward"][-2:] == [tables.NOTHING, tables.NOTHING]
+    assert rows["all three, forward and backward"][-4:] == [tables.NOTHING] * 4
 
 
 def test_kernel_ratios_and_escapes() -> None:
-    rows = cells(
-        tables.kernel_table([{"what": "x", "triangles": 8, "milliseconds": 2.0, "nvdiffrast_milliseconds": 3}])
-    )
-    assert rows["x"] == ["8", "2.000", "3.000", "1.50"]
+    row = {"what": "x", "triangles": 8, "milliseconds": 2.0, "recorded_milliseconds": 0.5, "nvdiffrast_milliseconds": 3}
+    assert cells(tables.kernel_table([row]))["x"] == ["8", "2.000", "0.500", "3.000", "1.50", "6.00"]
+    alone = cells(tables.kernel_table([row | {"nvdiffrast_milliseconds": None}]))
+    assert alone["x"] == ["8", "2.000", "0.500", *[tables.NOTHING] * 3]
     assert tables.table(["", "a"], [["b|c", "1"]]) == "|      |   a |\n|------|----:|\n| b\\|c |   1 |"
 
 

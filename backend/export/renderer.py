@@ -14,6 +14,7 @@ from ..appearance.color import linear_to_srgb
 from ..appearance.environment import latlong_to_cube, prefilter
 from ..appearance.fragments import Fragments
 from ..appearance.local_light import LocalLight
+from ..appearance.pixel_filter import FILTER_WIDTH, MIN_ALPHA, filter_pixels, sample_intrinsics
 from ..appearance.projection import world_to_clip
 from ..appearance.textured_mesh import SurfacePoints, TexturedMesh, shade
 from ..appearance.transport import Transport
@@ -32,10 +33,16 @@ class AssetRenderer:
         device: where.
         supersampling: image samples along each side of a pixel.
         transport_size: side of the cube of shadow directions.
+        filter_width: of the pixel filter, pixels.
     """
 
     def __init__(
-        self, asset: Asset, device: torch.device | str, supersampling: int = 2, transport_size: int = 8
+        self,
+        asset: Asset,
+        device: torch.device | str,
+        supersampling: int = 2,
+        transport_size: int = 8,
+        filter_width: float = FILTER_WIDTH,
     ) -> None:
         self.device = torch.device(device)
         vertices, triangles, normals = (
@@ -47,6 +54,7 @@ class AssetRenderer:
         self.textures = torch.from_numpy(np.concatenate(channels, axis=-1)).to(self.device)  # [H, W, 7]
         self.environment = torch.from_numpy(asset.environment).to(self.device)
         self.supersampling = supersampling
+        self.filter_width = filter_width
         self.transport = Transport.trace(vertices, normals, triangles, transport_size, bounce=True)
         self.vertex_color = self._vertex_color(asset)
         self.near = float(np.ptp(asset.vertices, axis=0).max()) * 1e-3
@@ -82,7 +90,8 @@ class AssetRenderer:
         k = self.supersampling
         size = (resolution[0] * k, resolution[1] * k)
         poses = cam_to_world.to(self.device).float()
-        matrices = world_to_clip(poses, intrinsics.to(self.device).float() * k, size, self.near)
+        intrinsics = sample_intrinsics(intrinsics.to(self.device).float(), k)
+        matrices = world_to_clip(poses, intrinsics, size, self.near)
         fragments = Fragments.of(self.mesh.vertices, self.mesh.triangles, matrices, poses[:, :3, 3], size)
         latlong = self.environment if environment is None else environment.to(self.device)
         base = latlong_to_cube(latlong, LIGHT_SIZE)
@@ -92,13 +101,12 @@ class AssetRenderer:
         points = SurfacePoints.of(self.mesh, fragments)
         radiance, material, normals = shade(self.textures, points, light)
         ones = torch.ones_like(radiance[:, :1])
-        values = torch.cat((radiance.clamp(0, 1), *material, normals, ones), dim=-1)  # [P, 12]
-        image = fragments.antialiased(values, self.mesh.neighbors).permute(0, 3, 1, 2)
-        image = functional.avg_pool2d(image, k).permute(0, 2, 3, 1)
+        values = torch.cat((radiance, *material, normals, ones), dim=-1)  # [P, 12]
+        image = filter_pixels(fragments.antialiased(values, self.mesh.neighbors), k, self.filter_width)
         alpha = image[..., 11:]
-        straight = image[..., :11] / alpha.clamp(min=1e-6)
+        straight = image[..., :11] / alpha.clamp(min=MIN_ALPHA)
         return {
-            "color": linear_to_srgb(straight[..., :3]),
+            "color": linear_to_srgb(straight[..., :3].clamp(0, 1)),
             "alpha": alpha,
             "base_color": straight[..., 3:6],
             "roughness": straight[..., 6:7],

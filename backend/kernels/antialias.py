@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Analytic antialiasing of silhouettes (Laine et al. 2020, section 3.5), which makes coverage differentiable.
 
-Where two neighboring pixels see different triangles, the nearer one owns the boundary. From its pixel center we walk
-over the surface towards the other center, triangle by triangle, until an edge behind which the surface ends or turns
-away. (The paper looks at the owner's own edges only, and so misses the silhouettes of triangles smaller than a pixel.)
-If that edge crosses the segment between the centers at the fraction t, the owner's color covers t - 1/2 of the other
-pixel, or the other's color 1/2 - t of the owner's. The blended value depends smoothly on the edge's two vertices.
+Where a silhouette edge (`backend.kernels.silhouettes`) crosses the segment between two neighboring pixel centers at the
+fraction t, seen from the pixel that owns it, the owner's color covers t - 1/2 of the other pixel, or the other's color
+1/2 - t of the owner's. The blended value depends smoothly on the edge's two vertices.
 """
 
 import torch
@@ -13,156 +11,14 @@ import warp as wp
 
 from backend.kernels import bridge
 from backend.kernels.screen import add_corner_gradient, cross2, pixel_to_ndc, relative, turn
+from backend.kernels.silhouettes import silhouette_edges
 
 wp.set_module_options({**bridge.MODULE_OPTIONS, "fuse_fp": False})
-
-#: Triangles a walk may cross between two pixel centers.
-MAX_STEPS = wp.constant(128)
-ONE_SURFACE = wp.constant(-1)
-HIDDEN = wp.constant(-2)
-
-
-@wp.func
-def edges_at(clip: wp.array2d(dtype=wp.vec4), view: wp.int32, corners: wp.vec3i, pixel: wp.vec2) -> wp.vec4:
-    """Edge functions of edges (0, 1), (1, 2), (2, 0) at a pixel, and their sum times w: its sign is the facing."""
-    v0 = clip[view, corners[0]]
-    v1 = clip[view, corners[1]]
-    v2 = clip[view, corners[2]]
-    q0 = relative(v0, pixel)
-    q1 = relative(v1, pixel)
-    q2 = relative(v2, pixel)
-    e0 = cross2(q0, q1)
-    e1 = cross2(q1, q2)
-    e2 = cross2(q2, q0)
-    return wp.vec4(e0, e1, e2, e1 * v0[3] + e2 * v1[3] + e0 * v2[3])
-
-
-@wp.func
-def depth_at(clip: wp.array2d(dtype=wp.vec4), view: wp.int32, corners: wp.vec3i, pixel: wp.vec2) -> wp.float32:
-    """z/w of a triangle's plane at a pixel."""
-    e = edges_at(clip, view, corners, pixel)
-    z = e[1] * clip[view, corners[0]][2] + e[2] * clip[view, corners[1]][2] + e[0] * clip[view, corners[2]][2]
-    return z / e[3]
-
-
-@wp.func
-def find_edge(
-    clip: wp.array2d(dtype=wp.vec4),
-    triangles: wp.array(dtype=wp.vec3i),
-    neighbors: wp.array(dtype=wp.vec3i),
-    view: wp.int32,
-    owner: wp.int32,
-    other: wp.int32,
-    start: wp.vec2,
-    end: wp.vec2,
-) -> wp.int32:
-    """Silhouette edge met on the way from `start` in triangle `owner` to `end` in `other`, as 3 triangle + edge.
-
-    ONE_SURFACE if both are visible parts of one surface, HIDDEN if the owner's surface goes on below the other.
-    """
-    current = int(owner)
-    found = ONE_SURFACE
-    e_start = edges_at(clip, view, triangles[current], start)
-    side = wp.sign(e_start[3])
-    for _step in range(MAX_STEPS):
-        e_end = edges_at(clip, view, triangles[current], end)
-        # leave through the edge whose line is crossed outwards first
-        best = wp.float32(1.0)
-        edge = wp.int32(-1)
-        for k in range(3):
-            inside = side * e_start[k]
-            outside = side * e_end[k]
-            if outside < 0.0 and inside > outside:
-                t = inside / (inside - outside)
-                if t < best:
-                    best = t
-                    edge = k
-        if edge < 0:
-            found = HIDDEN  # the end lies in this triangle
-            break
-        following = wp.int32(-1)
-        if neighbors.shape[0] > 0:
-            following = neighbors[current][edge]
-        if following >= 0:
-            e_start = edges_at(clip, view, triangles[following], start)
-            if e_start[3] * side > 0.0:
-                if following == other:
-                    break
-                current = following
-                continue
-        found = 3 * current + edge
-        break
-    return found
-
-
-@wp.func
-def edge_slope(a: wp.vec4, b: wp.vec4, height: wp.int32, width: wp.int32) -> wp.vec2:
-    """Change of the edge function of ab per pixel in x and y, up to its sign: the normal of the edge in the image."""
-    return wp.vec2((a[1] * b[3] - a[3] * b[1]) / float(width), (a[3] * b[0] - a[0] * b[3]) / float(height))
-
-
-@wp.kernel
-def _find_edges(
-    begin: wp.int32,
-    clip: wp.array2d(dtype=wp.vec4),
-    triangles: wp.array(dtype=wp.vec3i),
-    neighbors: wp.array(dtype=wp.vec3i),
-    triangle_ids: wp.array(dtype=wp.int32),
-    height: wp.int32,
-    width: wp.int32,
-    edges: wp.array2d(dtype=wp.int32),
-):
-    """edges[p, axis] of the pixel p and its right (0) or lower (1) neighbor: 2 (3 triangle + edge) + (the second owns).
-
-    -1 where nothing is blended.
-    """
-    p = begin + wp.tid()
-    i = (p / width) % height
-    j = p % width
-    view = p / (height * width)
-    id0 = triangle_ids[p]
-    for axis in range(2):
-        code = wp.int32(-1)
-        q = p + 1
-        valid = j + 1 < width
-        if axis == 1:
-            q = p + width
-            valid = i + 1 < height
-        if valid:
-            id1 = triangle_ids[q]
-            if id0 != id1:
-                center0 = pixel_to_ndc(i, j, height, width)
-                center1 = pixel_to_ndc(i + axis, j + 1 - axis, height, width)
-                second = id0 < 0
-                if id0 >= 0 and id1 >= 0:
-                    depth0 = depth_at(clip, view, triangles[id0], center0)
-                    second = depth_at(clip, view, triangles[id1], center1) < depth0
-                edge = HIDDEN
-                if not second:
-                    edge = find_edge(clip, triangles, neighbors, view, id0, id1, center0, center1)
-                    second = edge == HIDDEN and id1 >= 0
-                    if second:
-                        edge = find_edge(clip, triangles, neighbors, view, id1, id0, center1, center0)
-                else:
-                    edge = find_edge(clip, triangles, neighbors, view, id1, id0, center1, center0)
-                    if edge == HIDDEN and id0 >= 0:
-                        second = False
-                        edge = find_edge(clip, triangles, neighbors, view, id0, id1, center0, center1)
-                if edge >= 0:
-                    corners = triangles[edge / 3]
-                    k = edge % 3
-                    slope = edge_slope(clip[view, corners[k]], clip[view, corners[(k + 1) % 3]], height, width)
-                    # the other axis' pairs measure the coverage of flatter edges better
-                    if wp.abs(slope[axis]) >= wp.abs(slope[1 - axis]):
-                        code = 2 * edge
-                        if second:
-                            code += 1
-        edges[p, axis] = code
 
 
 @wp.func
 def edge_corners(triangles: wp.array(dtype=wp.vec3i), code: wp.int32) -> wp.vec2i:
-    """Vertices of the edge that a code of `_find_edges` names."""
+    """Vertices of the edge that a code of `silhouette_edges` names."""
     edge = code / 2
     corners = triangles[edge / 3]
     k = edge % 3
@@ -246,9 +102,10 @@ def _blend_backward(
     width: wp.int32,
     grad_result: wp.array2d(dtype=wp.float32),
     grad_image: wp.array2d(dtype=wp.float32),
-    grad_clip: wp.array2d(dtype=wp.vec4),
+    grad_clip: wp.array2d(dtype=wp.float32),
 ):
-    """One thread per pixel and its two pairs; grad_image already holds grad_result."""
+    """One thread per pixel and its two pairs; grad_image already holds grad_result. grad_clip has the vertices of all
+    views one below the other."""
     p = wp.tid()
     i = (p / width) % height
     j = p % width
@@ -288,12 +145,13 @@ def _blend_backward(
                     wp.atomic_add(grad_image, other, c, -d * g)
             if grad_d != 0.0 and t >= 0.0 and t <= 1.0:
                 # t = e0 / (e0 - e1)
+                first = view * clip.shape[1]
                 g0 = -grad_d * (e1 / span) / span
                 g1 = grad_d * (e0 / span) / span
-                add_corner_gradient(grad_clip, view, corners[0], owner_center, g0 * turn(b0))
-                add_corner_gradient(grad_clip, view, corners[0], other_center, g1 * turn(b1))
-                add_corner_gradient(grad_clip, view, corners[1], owner_center, -g0 * turn(a0))
-                add_corner_gradient(grad_clip, view, corners[1], other_center, -g1 * turn(a1))
+                add_corner_gradient(grad_clip, first + corners[0], owner_center, g0 * turn(b0), False)
+                add_corner_gradient(grad_clip, first + corners[0], other_center, g1 * turn(b1), False)
+                add_corner_gradient(grad_clip, first + corners[1], owner_center, -g0 * turn(a0), False)
+                add_corner_gradient(grad_clip, first + corners[1], other_center, -g1 * turn(a1), False)
 
 
 def build_neighbors(triangles: torch.Tensor) -> torch.Tensor:
@@ -327,17 +185,14 @@ def build_neighbors(triangles: torch.Tensor) -> torch.Tensor:
 class _Antialias(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image, clip, triangles, triangle_ids, neighbors):
-        views, height, width, channels = image.shape
+        _, height, width, channels = image.shape
         device = image.device
-        edges = torch.empty((views * height * width, 2), dtype=torch.int32, device=device)
+        edges = silhouette_edges(clip, triangles, triangle_ids, neighbors)
         result = torch.empty_like(image, memory_format=torch.contiguous_format)
         if image.numel() > 0:
             shape = [bridge.as_warp(clip, wp.vec4), bridge.as_warp(triangles, wp.vec3i)]
             pixels = bridge.as_warp(image.reshape(-1, channels), wp.float32)
-            known = triangles[:0] if neighbors is None else neighbors
-            found = [bridge.as_warp(known, wp.vec3i), bridge.as_warp(triangle_ids.reshape(-1), wp.int32), height, width]
             links = bridge.as_warp(edges, wp.int32)
-            bridge.launch_range(_find_edges, edges.shape[0], [*shape, *found], [links], device)
             output = bridge.as_warp(result.view(-1, channels), wp.float32)
             bridge.launch_range(_blend, edges.shape[0], [pixels, *shape, links, height, width], [output], device)
         ctx.save_for_backward(image, clip, triangles, edges)
@@ -360,7 +215,10 @@ class _Antialias(torch.autograd.Function):
                 width,
                 bridge.as_warp(grad_result.view(-1, channels), wp.float32),
             ]
-            outputs = [bridge.as_warp(grad_image.view(-1, channels), wp.float32), bridge.as_warp(grad_clip, wp.vec4)]
+            outputs = [
+                bridge.as_warp(grad_image.view(-1, channels), wp.float32),
+                bridge.as_warp(grad_clip.view(-1, 4), wp.float32),
+            ]
             bridge.launch(_blend_backward, edges.shape[0], inputs, outputs, image.device)
         return grad_image, grad_clip, None, None, None
 

@@ -31,11 +31,15 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Timing:
-    """Median time of one operation, ours and nvdiffrast's where there is one."""
+    """Median time of one operation, ours and nvdiffrast's where there is one.
+
+    `recorded_milliseconds` is the time of a CUDA graph that repeats ours, as the stages of a reconstruction do.
+    """
 
     what: str
     triangles: int
     milliseconds: float
+    recorded_milliseconds: float | None
     nvdiffrast_milliseconds: float | None
 
 
@@ -59,8 +63,9 @@ def time_kernels(
             if progress is not None:
                 progress(f"{what}, {len(triangles)} triangles")
             ours = milliseconds(call, device, seconds)
+            repeated = milliseconds(recorded(call), device, seconds) if device.type == "cuda" else None
             other = milliseconds(theirs[what], device, seconds) if what in theirs else None
-            found.append(Timing(what, len(triangles), ours, other))
+            found.append(Timing(what, len(triangles), ours, repeated, other))
     return found
 
 
@@ -95,6 +100,19 @@ def milliseconds(call: Call, device: torch.device, seconds: float) -> float:
             call()
             times.append(1e3 * (time.perf_counter() - start))
     return sorted(times)[len(times) // 2]
+
+
+def recorded(call: Call) -> Call:
+    """Repeats a call as a CUDA graph."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph, stream=stream):
+        call()
+    return graph.replay
 
 
 def _our_calls(clip: Tensor, triangles: Tensor, size: int) -> dict[str, Call]:

@@ -90,8 +90,8 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
         material = state.material.values(positions)
         view = fragments.directions_to_camera(positions)
-        encoded = shade(material, normal, view, light.at(fragments), encoded=True)
-        rendered = views.pixels(fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), neighbors))
+        shaded = shade(material, normal, view, light.at(fragments), encoded=views.encoded)
+        rendered = views.pixels(fragments.antialiased(functional.pad(shaded, (0, 1), value=1.0), neighbors))
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         loss = loss + prior(fragments, positions, material, draws)
         if light_learns:

@@ -120,8 +120,8 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
         light_learns = light.update(step)
         material, normal_xy = sample_values(textures, points)
         normals = points.perturbed(normal_xy)
-        encoded = shade(material, normals, points.view, light.at(fragments), encoded=True)
-        rendered = views.pixels(fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), mesh.neighbors))
+        shaded = shade(material, normals, points.view, light.at(fragments), encoded=views.encoded)
+        rendered = views.pixels(fragments.antialiased(functional.pad(shaded, (0, 1), value=1.0), mesh.neighbors))
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         if light_learns:
             loss = loss + light_prior(state.light, settings)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..appearance.pixel_filter import mean_pixels
 from ..appearance.projection import transform_points, world_to_clip
 from ..capture.loader import Photos
 from ..kernels.rasterize import rasterize
@@ -48,6 +49,8 @@ class TrainingViews:
 
     Attributes:
         samples: along a side of a pixel.
+        encoded: whether what is rendered is sRGB-encoded before it comes to `pixels`. Where a pixel has one sample,
+            that costs less and differs only at silhouettes.
         resolution: height and width of what is rendered, samples.
         images: [N, H, W, 4] float16, premultiplied, sRGB-encoded.
     """
@@ -57,6 +60,7 @@ class TrainingViews:
         factor = min(1.0, longest_side / max(height, width))
         size = (max(1, round(height * factor)), max(1, round(width * factor)))
         self.samples = max(1, min(samples, longest_side // max(size)))
+        self.encoded = self.samples == 1
         self.resolution = (size[0] * self.samples, size[1] * self.samples)
         self.near = near
         scale = torch.tensor(
@@ -84,10 +88,11 @@ class TrainingViews:
         return image[0].permute(1, 2, 0)
 
     def pixels(self, rendered: Tensor) -> Tensor:
-        """The means of the samples in each pixel: images [B, H, W, C] of what was rendered at `resolution`."""
-        if self.samples == 1:
-            return rendered
-        return functional.avg_pool2d(rendered.permute(0, 3, 1, 2), self.samples).permute(0, 2, 3, 1)
+        """What was rendered at `resolution` [B, n·H, n·W, 4], premultiplied, as `Batch.photo` has it [B, H, W, 4].
+
+        Color is linear, or sRGB-encoded where `encoded` says so: a pixel is the mean of the light in it.
+        """
+        return rendered if self.encoded else mean_pixels(rendered, self.samples)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -9,6 +9,7 @@ import torch
 from backend.kernels.antialias import antialias, build_neighbors
 from backend.kernels.rasterize import rasterize
 from backend.kernels.reference import antialias as slow
+from backend.kernels.silhouettes import silhouette_edges
 from tests.kernels.scenes import finite_difference, leaf, project, soup, sphere, sphere_view
 
 Scene = tuple[torch.Tensor, torch.Tensor]
@@ -142,3 +143,27 @@ def test_empty(device: str) -> None:
     assert bool((image.grad == 1).all())
     none = torch.zeros((0, 5, 6, 3), device=device)
     assert antialias(none, clip[:0], triangles, ids[:0]).shape == none.shape
+
+
+@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("size", [(14, 15), (120, 90)])
+def test_marking_pairs_first_changes_nothing(device: str, name: str, size: tuple[int, int]) -> None:
+    for seed in range(3):
+        clip, triangles = (t.to(device) for t in SCENES[name](seed))
+        ids = rasterize(clip, triangles, size)
+        neighbors = build_neighbors(triangles)
+        walked, marked = (silhouette_edges(clip, triangles, ids, neighbors, marked=m) for m in (False, True))
+        assert torch.equal(walked, marked) and int((marked >= 0).sum()) > 10
+
+
+def test_marking_pairs_first_changes_nothing_on_a_rough_surface(device: str) -> None:
+    """Many silhouettes, from triangles above to far below a pixel."""
+    for rings in (20, 90):
+        vertices, triangles = sphere(rings, rings)
+        noise = torch.randn(len(vertices), 1, generator=torch.Generator().manual_seed(rings))
+        clip = project(vertices * (1 + 0.05 * noise) + torch.tensor([0.0, 0, -3]))[None].to(device)
+        triangles = triangles.to(device)
+        ids = rasterize(clip, triangles, (70, 80))
+        neighbors = build_neighbors(triangles)
+        walked, marked = (silhouette_edges(clip, triangles, ids, neighbors, marked=m) for m in (False, True))
+        assert torch.equal(walked, marked) and int((marked >= 0).sum()) > 200

@@ -20,6 +20,7 @@ def test_every_operation_is_timed_on_every_sphere(device: str) -> None:
     assert [row.triangles for row in found] == [30] * 7 + [70] * 7
     assert len({row.what for row in found}) == 7 and len(told) == 14
     assert all(row.milliseconds > 0 for row in found)
+    assert all((row.recorded_milliseconds or 0) > 0 for row in found) == (device == "cuda")
     assert timing.has_nvdiffrast(torch.device("cpu")) is False
 
 

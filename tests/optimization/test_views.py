@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend.appearance.color import linear_to_srgb
 from backend.appearance.projection import world_to_clip
 from backend.capture.loader import Photos
 from backend.optimization.views import Draws, TrainingViews, view_order
@@ -79,11 +80,22 @@ def test_pixels_are_means_of_their_samples(longest: int, most: int, samples: int
     views = TrainingViews(photos(rgba), longest, 0.01, CPU, most)
     assert views.resolution == (12 * samples, 16 * samples) and views.images.shape[1:3] == (12, 16)
     rendered = torch.rand(2, *views.resolution, 4)
+    rendered[..., :3] *= 2 * rendered[..., 3:]  # brighter than white, here and there
     pixels = views.pixels(rendered)
     assert pixels.shape == views.batch(torch.tensor([0, 1])).photo.shape
-    torch.testing.assert_close(
-        pixels[1, 3, 5], rendered[1, 3 * samples :, 5 * samples :][:samples, :samples].mean((0, 1))
-    )
+    if views.encoded:
+        assert samples == 1 and pixels is rendered
+        return
+    mean = rendered[1, 3 * samples :, 5 * samples :][:samples, :samples].mean((0, 1))
+    color = linear_to_srgb((mean[:3] / mean[3]).clamp(max=1)) * mean[3]
+    torch.testing.assert_close(pixels[1, 3, 5], torch.cat((color, mean[3:])))
+
+
+def test_pixels_without_coverage_pass_no_gradient_that_is_not_finite() -> None:
+    views = TrainingViews(photos(random_rgba(1, 12, 16)), 32, 0.01, CPU, 2)
+    rendered = torch.zeros(1, *views.resolution, 4, requires_grad=True)
+    views.pixels(rendered).sum().backward()
+    assert rendered.grad is not None and bool(torch.isfinite(rendered.grad).all())
 
 
 def test_a_reduced_photograph_has_one_sample_in_a_pixel() -> None:
