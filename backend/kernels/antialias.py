@@ -102,10 +102,9 @@ def _blend_backward(
     width: wp.int32,
     grad_result: wp.array2d(dtype=wp.float32),
     grad_image: wp.array2d(dtype=wp.float32),
-    grad_clip: wp.array2d(dtype=wp.float32),
+    grad_clip: wp.array2d(dtype=wp.vec4),
 ):
-    """One thread per pixel and its two pairs; grad_image already holds grad_result. grad_clip has the vertices of all
-    views one below the other."""
+    """One thread per pixel and its two pairs; grad_image already holds grad_result."""
     p = wp.tid()
     i = (p / width) % height
     j = p % width
@@ -145,13 +144,12 @@ def _blend_backward(
                     wp.atomic_add(grad_image, other, c, -d * g)
             if grad_d != 0.0 and t >= 0.0 and t <= 1.0:
                 # t = e0 / (e0 - e1)
-                first = view * clip.shape[1]
                 g0 = -grad_d * (e1 / span) / span
                 g1 = grad_d * (e0 / span) / span
-                add_corner_gradient(grad_clip, first + corners[0], owner_center, g0 * turn(b0), False)
-                add_corner_gradient(grad_clip, first + corners[0], other_center, g1 * turn(b1), False)
-                add_corner_gradient(grad_clip, first + corners[1], owner_center, -g0 * turn(a0), False)
-                add_corner_gradient(grad_clip, first + corners[1], other_center, -g1 * turn(a1), False)
+                add_corner_gradient(grad_clip, view, corners[0], owner_center, g0 * turn(b0))
+                add_corner_gradient(grad_clip, view, corners[0], other_center, g1 * turn(b1))
+                add_corner_gradient(grad_clip, view, corners[1], owner_center, -g0 * turn(a0))
+                add_corner_gradient(grad_clip, view, corners[1], other_center, -g1 * turn(a1))
 
 
 def build_neighbors(triangles: torch.Tensor) -> torch.Tensor:
@@ -215,10 +213,7 @@ class _Antialias(torch.autograd.Function):
                 width,
                 bridge.as_warp(grad_result.view(-1, channels), wp.float32),
             ]
-            outputs = [
-                bridge.as_warp(grad_image.view(-1, channels), wp.float32),
-                bridge.as_warp(grad_clip.view(-1, 4), wp.float32),
-            ]
+            outputs = [bridge.as_warp(grad_image.view(-1, channels), wp.float32), bridge.as_warp(grad_clip, wp.vec4)]
             bridge.launch(_blend_backward, edges.shape[0], inputs, outputs, image.device)
         return grad_image, grad_clip, None, None, None
 

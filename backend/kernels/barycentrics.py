@@ -8,7 +8,6 @@ import torch
 import warp as wp
 
 from backend.kernels import bridge
-from backend.kernels.lanes import lanes_share
 from backend.kernels.screen import add_corner_gradient, cross2, pixel_to_ndc, relative, turn
 
 wp.set_module_options({**bridge.MODULE_OPTIONS, "fuse_fp": False})
@@ -77,9 +76,8 @@ def _barycentrics_backward(
     height: wp.int32,
     width: wp.int32,
     grad_weights: wp.array(dtype=wp.vec2),
-    grad_clip: wp.array2d(dtype=wp.float32),
+    grad_clip: wp.array2d(dtype=wp.vec4),
 ):
-    """grad_clip has the vertices of all views one below the other."""
     p = wp.tid()
     t = triangle_ids[p]
     if t < 0:
@@ -107,11 +105,9 @@ def _barycentrics_backward(
     g0 = (g[0] - mean) / total
     g1 = (g[1] - mean) / total
     g2 = -mean / total
-    first = view * clip.shape[1]
-    shared = lanes_share(view * triangles.shape[0] + t)
-    add_corner_gradient(grad_clip, first + corners[0], pixel, turn(q1) * g2 - turn(q2) * g1, shared)
-    add_corner_gradient(grad_clip, first + corners[1], pixel, turn(q2) * g0 - turn(q0) * g2, shared)
-    add_corner_gradient(grad_clip, first + corners[2], pixel, turn(q0) * g1 - turn(q1) * g0, shared)
+    add_corner_gradient(grad_clip, view, corners[0], pixel, turn(q1) * g2 - turn(q2) * g1)
+    add_corner_gradient(grad_clip, view, corners[1], pixel, turn(q2) * g0 - turn(q0) * g2)
+    add_corner_gradient(grad_clip, view, corners[2], pixel, turn(q0) * g1 - turn(q1) * g0)
 
 
 class _Barycentrics(torch.autograd.Function):
@@ -136,10 +132,7 @@ class _Barycentrics(torch.autograd.Function):
         grad_clip = torch.zeros_like(clip, memory_format=torch.contiguous_format)
         if triangle_ids.numel() > 0:
             inputs = _barycentric_inputs(clip, triangles, triangle_ids, pixels, ctx.resolution)
-            outputs = [
-                bridge.as_warp(grad_weights.reshape(-1, 2), wp.vec2),
-                bridge.as_warp(grad_clip.view(-1, 4), wp.float32),
-            ]
+            outputs = [bridge.as_warp(grad_weights.reshape(-1, 2), wp.vec2), bridge.as_warp(grad_clip, wp.vec4)]
             bridge.launch(_barycentrics_backward, triangle_ids.numel(), inputs, outputs, clip.device)
         return grad_clip, None, None, None, None, None
 

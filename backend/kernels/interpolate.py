@@ -5,7 +5,6 @@ import torch
 import warp as wp
 
 from backend.kernels import bridge
-from backend.kernels.lanes import add_to, lanes_share
 
 wp.set_module_options(bridge.MODULE_OPTIONS)
 
@@ -68,13 +67,12 @@ def _interpolate_backward(
         if grad_attributes.shape[0] > 0:
             b = weights[p]
             b2 = 1.0 - b[0] - b[1]
-            shared = lanes_share((p / pixels_per_view) * triangles.shape[0] + t)
             for c in range(channels):
                 g = grad_values[p, c]
-                if shared or g != 0.0:
-                    add_to(grad_attributes, r0, c, b[0] * g, shared)
-                    add_to(grad_attributes, r1, c, b[1] * g, shared)
-                    add_to(grad_attributes, r2, c, b2 * g, shared)
+                if g != 0.0:
+                    wp.atomic_add(grad_attributes, r0, c, b[0] * g)
+                    wp.atomic_add(grad_attributes, r1, c, b[1] * g)
+                    wp.atomic_add(grad_attributes, r2, c, b2 * g)
         if grad_weights.shape[0] > 0:
             for c in range(channels):
                 g = grad_values[p, c]

@@ -7,8 +7,6 @@ corner projects onto the pixel. The cross product of two corners' q is the edge 
 
 import warp as wp
 
-from backend.kernels.lanes import add_to
-
 
 @wp.func
 def pixel_to_ndc(i: wp.int32, j: wp.int32, height: wp.int32, width: wp.int32) -> wp.vec2:
@@ -28,11 +26,9 @@ def cross2(a: wp.vec2, b: wp.vec2) -> wp.float32:
 
 
 @wp.func
-def add_corner_gradient(grad: wp.array2d(dtype=wp.float32), row: wp.int32, pixel: wp.vec2, g: wp.vec2, shared: wp.bool):
-    """Passes the gradient g of relative(corner, pixel) on to the clip position in a row; `shared` as in `add_to`."""
-    add_to(grad, row, 0, g[0], shared)
-    add_to(grad, row, 1, g[1], shared)
-    add_to(grad, row, 3, -pixel[0] * g[0] - pixel[1] * g[1], shared)
+def add_corner_gradient(grad: wp.array2d(dtype=wp.vec4), view: wp.int32, corner: wp.int32, pixel: wp.vec2, g: wp.vec2):
+    """Passes the gradient g of relative(corner, pixel) on to the clip position."""
+    wp.atomic_add(grad, view, corner, wp.vec4(g[0], g[1], 0.0, -pixel[0] * g[0] - pixel[1] * g[1]))
 
 
 @wp.func
