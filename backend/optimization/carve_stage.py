@@ -22,7 +22,7 @@ from .settings import Settings
 from .views import TrainingViews
 
 FIRST_OPACITY = 1e-3  # of a cell
-DENSITY_RATE, COLOR_RATE = 0.3, 0.1
+DENSITY_RATE, COLOR_RATE = 0.1, 0.1  # where density grows faster than color is known, hollows stay full of fog
 SINGLE = 0.1  # weight of each sample's own color
 REACH = 4.0  # of the fusion, cells
 OPAQUE_SHARE = 0.95  # of the object's pixels that must see a surface

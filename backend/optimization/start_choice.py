@@ -28,7 +28,7 @@ from .shape_stage import ShapeState, run_shape_stage
 from .views import VIEWS_AT_ONCE, TrainingViews
 
 CELLS, STEPS, SIZE = 80, 100, 200  # of the fit: of its grid, of its optimiser, of its images (pixels)
-BETTER = 0.6  # of the hull's error where a cavity is seen, from which on the cavity is kept
+BETTER = 0.72  # of the hull's error where a cavity is seen, from which on the cavity is kept
 SAMPLES = 8  # of a ray between the two surfaces
 
 
