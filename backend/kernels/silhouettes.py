@@ -17,6 +17,10 @@ from backend.kernels.screen import cross2, pixel_to_ndc, relative
 
 wp.set_module_options({**bridge.MODULE_OPTIONS, "fuse_fp": False})
 
+#: Triangles a walk may cross between two pixel centers.
+MAX_STEPS = wp.constant(128)
+ONE_SURFACE = wp.constant(-1)
+HIDDEN = wp.constant(-2)
 #: Relative rounding error of a corner's place in the image, generously.
 PLACE_ERROR = wp.constant(wp.float32(1e-6))
 #: Smallest w of an edge's visible part, as a share of its ends'.
@@ -158,12 +162,6 @@ def _mark_silhouettes(
                 second = corners[(e + 1) % 3]
                 if first != second:  # unused places of a list of triangles have no edges
                     mark_edge(clip[view, first], clip[view, second], view, height, width, marks)
-
-
-#: Triangles a walk may cross between two pixel centers.
-MAX_STEPS = wp.constant(128)
-ONE_SURFACE = wp.constant(-1)
-HIDDEN = wp.constant(-2)
 
 
 @wp.func

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ SECONDS = 0.5
 NEAR, FAR = 0.2, 20.0
 
 Call = Callable[[], object]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def milliseconds(call: Call, device: torch.device, seconds: float) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def recorded(call: Call) -> Call:
-    """Repeats a call as a CUDA graph."""
+def recorded(call: Callable[[], Result]) -> Callable[[], Result]:
+    """Repeats a call as a CUDA graph, whose results always lie in the memory of the recorded ones."""
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -111,8 +112,13 @@ def recorded(call: Call) -> Call:
             call()
     torch.cuda.current_stream().wait_stream(stream)
     with torch.cuda.graph(graph, stream=stream):
-        call()
-    return graph.replay
+        results = call()
+
+    def repeat() -> Result:
+        graph.replay()
+        return results
+
+    return repeat
 
 
 def _our_calls(clip: Tensor, triangles: Tensor, size: int) -> dict[str, Call]:

@@ -49,8 +49,6 @@ class TrainingViews:
 
     Attributes:
         samples: along a side of a pixel.
-        encoded: whether what is rendered is sRGB-encoded before it comes to `pixels`. Where a pixel has one sample,
-            that costs less and differs only at silhouettes.
         resolution: height and width of what is rendered, samples.
         images: [N, H, W, 4] float16, premultiplied, sRGB-encoded.
     """
@@ -60,7 +58,6 @@ class TrainingViews:
         factor = min(1.0, longest_side / max(height, width))
         size = (max(1, round(height * factor)), max(1, round(width * factor)))
         self.samples = max(1, min(samples, longest_side // max(size)))
-        self.encoded = self.samples == 1
         self.resolution = (size[0] * self.samples, size[1] * self.samples)
         self.near = near
         scale = torch.tensor(
@@ -86,6 +83,14 @@ class TrainingViews:
         if image.shape[-2:] != size:
             image = functional.interpolate(image, size, mode="area")
         return image[0].permute(1, 2, 0)
+
+    @property
+    def encoded(self) -> bool:
+        """Whether what is rendered is sRGB-encoded before it comes to `pixels`.
+
+        Where a pixel has one sample, that costs less and differs only at silhouettes.
+        """
+        return self.samples == 1
 
     def pixels(self, rendered: Tensor) -> Tensor:
         """What was rendered at `resolution` [B, n·H, n·W, 4], premultiplied, as `Batch.photo` has it [B, H, W, 4].

@@ -168,7 +168,8 @@ def test_coverage_is_that_of_the_outline(resolution: tuple[int, int]) -> None:
         # And pixel by pixel, against many rays through each, weighted by the filter.
         coarse = render(asset, pose, camera, resolution, supersampling=1)["alpha"]
         k = 4
-        taps = [(0.5 + (tap - 5) / k, weight) for tap, weight in enumerate(filter_weights(k, FILTER_WIDTH))]
+        weights = filter_weights(k, FILTER_WIDTH)
+        taps = [(0.5 + (tap - len(weights) // 2) / k, weight) for tap, weight in enumerate(weights)]
         inner = alpha[2:-2, 2:-2, 0].numpy()  # the filter looks past the border, where nothing is drawn
         rows, columns = 2 + np.stack(np.nonzero((inner > 0.01) & (inner < 0.99)))
         errors = []

@@ -13,6 +13,7 @@ from backend.geometry.band import Band, Grid
 from backend.kernels.adjacency import triangle_neighbors
 from backend.kernels.dual_contour import extract_padded
 from backend.kernels.laplacian_solve import LaplacianMatrix
+from backend.kernels.timing import recorded
 from backend.kernels.uniform_step import uniform_step
 from backend.kernels.vertex_normals import vertex_normals
 from tests.kernels.scenes import sphere
@@ -20,25 +21,6 @@ from tests.kernels.scenes import sphere
 pytestmark = pytest.mark.cuda
 
 Step = Callable[[], list[Tensor]]
-
-
-def recorded(step: Step) -> Step:
-    """The same step as a graph."""
-    stream = torch.cuda.Stream()
-    torch.cuda.synchronize()
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        results = step()
-
-    def repeat() -> list[Tensor]:
-        graph.replay()
-        return results
-
-    return repeat
 
 
 def check(step: Step, change: Callable[[], object]) -> None:

@@ -11,9 +11,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from backend.kernels.bridge import SPLIT_FROM
 from backend.kernels.split_sum import Levels, Shadows, shade_split_sum
+from backend.kernels.timing import recorded
 
 LEVELS = Levels((8, 8, 4, 2, 4), 0.3)
 VERTICES, TRIANGLES = 40, 60
@@ -150,20 +152,17 @@ def test_inputs_need_not_be_contiguous(device: str) -> None:
 @pytest.mark.parametrize("shadowed", [False, True])
 def test_can_be_recorded_in_a_graph(shadowed: bool) -> None:
     scene = Scene(5000, "cuda", shadowed)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
     weights = torch.rand(5000, 3, device="cuda")
-    with torch.cuda.stream(side):
-        torch.autograd.grad(scene.shade(encoded=True), scene.inputs, weights)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
+
+    def step() -> tuple[Tensor, tuple[Tensor, ...]]:
         color = scene.shade(encoded=True)
-        gradients = torch.autograd.grad(color, scene.inputs, weights)
+        return color, torch.autograd.grad(color, scene.inputs, weights)
+
+    repeat = recorded(step)
     with torch.no_grad():
         scene.inputs[0].mul_(0.7)
         scene.inputs[3].mul_(0.5)
-    graph.replay()
+    color, gradients = repeat()
     expected = scene.shade(encoded=True)
     torch.testing.assert_close(color, expected)
     for ours, theirs in zip(gradients, torch.autograd.grad(expected, scene.inputs, weights)):
