@@ -60,6 +60,9 @@ __all__ = [
 
 CONTROL_POLL_SECONDS = 0.25
 REPORT_SECONDS = 0.1
+STARTING_STEPS = 4  # after a stage's first report; kernels compile and GPUs record in them: they tell no pace
+FEWEST_SPANS, RECENT_SPANS = 5, 30  # between reports, from which a pace is told
+HICCUP = 3.0  # times the usual seconds a step, beyond which a span's time does not count
 
 
 class Job:
@@ -88,7 +91,8 @@ class Job:
         self._next_report = 0.0
         self._next_refresh = 0.0
         self._last: Event = {}
-        self._stage_began: tuple[str, float, int] = ("", 0.0, 0)
+        self._stage = ""
+        self._pace = _Pace(0, 0.0)
         self._old_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Job:
@@ -129,11 +133,11 @@ class Job:
     ) -> None:
         """Say how far the job is. Call it every step: it writes at most ten lines a second.
 
-        `seconds_left` for the whole job; without it the time left in this stage is estimated from its speed so far.
+        `seconds_left` for the whole job; without it the time left in this stage is told as soon as its pace is known.
         """
         now = time.monotonic()
-        if stage != self._stage_began[0]:
-            self._stage_began = (stage, now, step)
+        if stage != self._stage:
+            self._stage, self._pace = stage, _Pace(step, now)
             self._next_report = 0.0
         if now < self._next_report and step < steps:
             return
@@ -141,9 +145,9 @@ class Job:
         if now >= self._next_refresh:
             self._next_refresh = now + 60.0
             self._claim.refresh()
-        done = step - self._stage_began[2]
-        if seconds_left is None and done > 0:
-            seconds_left = (now - self._stage_began[1]) / done * max(steps - step, 0)
+        self._pace.reach(step, now)
+        if seconds_left is None:
+            seconds_left = self._pace.seconds_of(max(steps - step, 0))
         self._last = {"stage": stage, "step": step, "steps": steps, **more}
         if psnr is not None:
             self._last["psnr"] = round(float(psnr), 3)
@@ -213,8 +217,7 @@ class Job:
         finally:
             paused = time.monotonic() - began
             self.paused_seconds += paused
-            stage, since, step = self._stage_began
-            self._stage_began = (stage, since + paused, step)
+            self._pace.leave_out(paused)
         if request == "stop":
             raise Stopped("stopped by the user")
         self._write("progress", **self._last)
@@ -290,6 +293,40 @@ class Job:
             if self._events is not None:
                 with contextlib.suppress(OSError):
                     self._events.close()
+
+
+class _Pace:
+    """How fast a stage goes at present, judged by when its last reports came.
+
+    Neither the first steps nor a hiccup later on (another recording, a computer that slept) say much of what is to
+    come; a lasting change does, after some reports.
+    """
+
+    def __init__(self, step: int, now: float) -> None:
+        self._first = self._step = step
+        self._time = now
+        self._spans: tuple[tuple[int, float], ...] = ()  # steps and seconds between reports
+
+    def reach(self, step: int, now: float) -> None:
+        """Take note of a report."""
+        if step <= self._step:
+            return
+        if self._step >= self._first + STARTING_STEPS:
+            self._spans = (*self._spans, (step - self._step, now - self._time))[-RECENT_SPANS:]
+        self._step, self._time = step, now
+
+    def leave_out(self, seconds: float) -> None:
+        """Not to count time in which the job was paused."""
+        self._time += seconds
+
+    def seconds_of(self, steps: int) -> float | None:
+        """What `steps` more will take; None before there is anything to tell it from."""
+        spans = self._spans
+        if len(spans) < FEWEST_SPANS:
+            return None
+        usual = sorted(seconds / done for done, seconds in spans)[len(spans) // 2]
+        counted = sum(min(seconds, HICCUP * usual * done) for done, seconds in spans)
+        return steps * counted / sum(done for done, _ in spans)
 
 
 def _unwritable(folder: Path, error: OSError) -> UserError:

@@ -286,6 +286,16 @@ def test_the_demo_says_in_one_line_why_blender_failed(tmp_path: Path) -> None:
     assert demo._run([sys.executable, "-c", "print(1)"], dict(os.environ), False) == "1\n"
 
 
+def test_a_time_left_that_is_not_known_is_not_shown() -> None:
+    stream = io.StringIO()
+    printer = JobPrinter(Console(stream))
+    for stage, more in (("carve", {}), ("shape", {"seconds_left": None}), ("surface", {"seconds_left": 65.0})):
+        printer({"event": "progress", "stage": stage, "step": 1, "steps": 2, "psnr": 20.0, **more})
+    without, null, told = stream.getvalue().splitlines()
+    assert without.endswith("1/2, 20.0 dB") and null.endswith("1/2, 20.0 dB")
+    assert told.endswith("1/2, 20.0 dB, 1:05 left")
+
+
 def test_progress_on_a_terminal_is_one_line_and_elsewhere_few(tmp_path: Path) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

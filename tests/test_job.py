@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from backend import job as job_module
 from backend.errors import Stopped, UserError
 from backend.job import (
     EventReader,
@@ -214,6 +215,69 @@ def test_reports_are_thinned_out_but_stages_and_last_steps_are_not(tmp_path: Pat
     steps = [(e["stage"], e["step"]) for e in EventReader(tmp_path).poll() if e["event"] == "progress"]
     assert steps[0] == ("shape", 1) and ("shape", 1000) in steps and steps[-1] == ("surface", 1)
     assert len(steps) < 100
+
+
+def times_left(folder: Path) -> list[float | None]:
+    return [event.get("seconds_left") for event in EventReader(folder).poll() if event["event"] == "progress"]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that jobs see; sleeping passes it too."""
+    now = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(job_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(job_module.time, "sleep", sleep)
+    return now
+
+
+@pytest.mark.parametrize("first", [0, 700])
+def test_the_time_left_is_told_once_the_pace_is_known(tmp_path: Path, clock: list[float], first: int) -> None:
+    with Job(tmp_path, {}) as job:
+        for step in range(first + 1, 1001):
+            clock[0] += (60.0, 5.0, 5.0, 9.0, 9.0)[step - first - 1] if step <= first + 5 else 2.0
+            job.report("shape", step, 1000)
+        clock[0] += 60.0
+        job.report("surface", 1, 100)  # its first steps compile too
+    *shape, surface = times_left(tmp_path)
+    unknown = shape.count(None)
+    assert 5 <= unknown <= 15 and shape[:unknown] == [None] * unknown
+    assert shape[unknown:] == pytest.approx([2.0 * (1000 - step) for step in range(first + 1 + unknown, 1001)])
+    assert surface is None
+
+
+def test_a_hiccup_hardly_changes_the_time_left_and_a_lasting_change_does(tmp_path: Path, clock: list[float]) -> None:
+    with Job(tmp_path, {}) as job:
+        for step in range(1, 1001):
+            clock[0] += 60.0 if step == 300 else 1.0 if step <= 600 else 10.0
+            job.report("shape", step, 1000)
+    left = times_left(tmp_path)
+    assert left[298] == pytest.approx(701.0)
+    for step in range(300, 340):
+        assert left[step - 1] == pytest.approx(1000 - step, rel=0.1)
+    assert left[649] == pytest.approx(3500.0)
+
+
+def test_the_time_left_does_not_count_pauses(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep_until_resumed(seconds: float) -> None:
+        clock[0] += 1000.0
+        write_request(tmp_path, "resume")
+
+    monkeypatch.setattr(job_module.time, "sleep", sleep_until_resumed)
+    with Job(tmp_path, {}) as job:
+        for step in range(1, 41):
+            if step == 20:
+                write_request(tmp_path, "pause")
+            job.should_stop()
+            clock[0] += 2.0
+            job.report("shape", step, 100)
+    assert job.paused_seconds == pytest.approx(1000.0)
+    assert times_left(tmp_path)[-1] == pytest.approx(120.0)
 
 
 def test_numbers_stay_json(tmp_path: Path) -> None:

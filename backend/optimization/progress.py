@@ -21,9 +21,7 @@ KEEP_SECONDS = 60.0
 class JobLike(Protocol):
     """The part of `backend.job.Job` that a stage talks to."""
 
-    def report(
-        self, stage: str, step: int, steps: int, psnr: float | None = None, seconds_left: float | None = None
-    ) -> None: ...
+    def report(self, stage: str, step: int, steps: int, psnr: float | None = None) -> None: ...
 
     def warning(self, message: str) -> None: ...
 
@@ -40,7 +38,6 @@ class StageProgress:
     Args:
         job: where reports go and requests come from.
         stage: its name, as the artist reads it.
-        seconds_after: estimate of the time that the stages after this one take.
         previews: where the stage shows its mesh.
         first: number of the first step, where an earlier run did those before it.
         keep: writes a checkpoint of the state before a given step; called every minute and when the stage is cut short.
@@ -50,7 +47,6 @@ class StageProgress:
         self,
         job: JobLike,
         stage: str,
-        seconds_after: float = 0.0,
         previews: Previews | None = None,
         first: int = 0,
         keep: Callable[[int], None] | None = None,
@@ -58,10 +54,8 @@ class StageProgress:
         self._job = job
         self._previews = previews
         self._stage = stage
-        self._seconds_after = seconds_after
         self._keep = keep or (lambda step: None)
         self._squared_error: Tensor | None = None
-        self.seconds = 0.0
         self.first = first
         self.steps_done = first
 
@@ -71,7 +65,7 @@ class StageProgress:
         Raises:
             Stopped: the user stopped the job.
         """
-        start = reported = kept = time.perf_counter()
+        reported = kept = time.perf_counter()
         for step in range(self.first, count):
             try:
                 self._job.should_stop()
@@ -84,12 +78,9 @@ class StageProgress:
             yield step
             self.steps_done = step + 1
             now = time.perf_counter()
-            self.seconds = now - start
             if now - reported > REPORT_SECONDS or step + 1 == count:
                 reported = now
-                speed = self.seconds / (self.steps_done - self.first)
-                left = speed * (count - self.steps_done) + self._seconds_after
-                self._job.report(self._stage, self.steps_done, count, self.psnr(), left)
+                self._job.report(self._stage, self.steps_done, count, self.psnr())
             if now - kept > KEEP_SECONDS:
                 kept = now
                 self._keep(self.steps_done)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from backend.errors import Stopped
+from backend.job import EventReader, Job
 from backend.optimization import progress
 from backend.optimization.losses import squared_error
 from backend.optimization.progress import StageProgress
@@ -23,8 +25,8 @@ class Recorder:
         self.stop_at = -1
         self.asked = 0
 
-    def report(self, stage: str, step: int, steps: int, psnr: float | None = None, seconds_left: Any = None) -> None:
-        self.reports.append({"stage": stage, "step": step, "steps": steps, "psnr": psnr, "left": seconds_left})
+    def report(self, stage: str, step: int, steps: int, psnr: float | None = None) -> None:
+        self.reports.append({"stage": stage, "step": step, "steps": steps, "psnr": psnr})
 
     def should_stop(self) -> bool:
         if self.asked == self.stop_at:
@@ -35,14 +37,14 @@ class Recorder:
 
 def test_every_step_comes_once_and_the_last_report_is_the_end() -> None:
     job = Recorder()
-    stage = StageProgress(job, "shape", seconds_after=7.0)
+    stage = StageProgress(job, "shape")
     assert list(stage.steps(5)) == [0, 1, 2, 3, 4]
     assert stage.steps_done == 5 and job.asked == 5
-    assert job.reports[-1] == {"stage": "shape", "step": 5, "steps": 5, "psnr": None, "left": 7.0}
+    assert job.reports[-1] == {"stage": "shape", "step": 5, "steps": 5, "psnr": None}
     assert list(StageProgress(job, "none").steps(0)) == []
 
 
-def test_reports_count_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
     job = Recorder()
@@ -50,12 +52,27 @@ def test_reports_count_down(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in stage.steps(10):
         clock[0] += 2.0
     assert [report["step"] for report in job.reports] == list(range(1, 11))
-    assert [report["left"] for report in job.reports] == pytest.approx([18.0 - 2 * i for i in range(10)])
-    assert stage.seconds == pytest.approx(20.0)
     job.reports.clear()
     for _ in stage.steps(1000):
         clock[0] += 0.01
-    assert 5 < len(job.reports) < 30  # a line now and then, not a thousand
+    assert 5 < len(job.reports) < 30  # not a thousand
+
+
+def test_the_time_left_knows_nothing_of_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage in a job: half a minute for its first step, 10 ms for those that are not recorded anew."""
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    first, count = 500, 3000  # resumed
+    with Job(tmp_path, {}) as job:
+        for step in StageProgress(job, "shape", first=first).steps(count):
+            clock[0] += {first: 30.0, first + 3: 8.0, 1500: 3.0}.get(step, 0.01)
+    reports = [event for event in EventReader(tmp_path).poll() if event["event"] == "progress"]
+    assert reports[0]["step"] == first + 1 and "seconds_left" not in reports[0]
+    told = [report for report in reports if "seconds_left" in report]
+    assert first < told[0]["step"] < first + 500
+    for report in told:
+        assert report["seconds_left"] == pytest.approx(0.01 * (count - report["step"]), rel=0.1, abs=0.1)
 
 
 def test_finish_now_ends_the_stage_and_stop_the_job() -> None:
