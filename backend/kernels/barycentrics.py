@@ -8,7 +8,8 @@ import torch
 import warp as wp
 
 from backend.kernels import bridge
-from backend.kernels.screen import add_corner_gradient, cross2, pixel_to_ndc, relative, turn
+from backend.kernels.lanes import active_lanes, find_run
+from backend.kernels.screen import add_corner_gradient_of_run, cross2, pixel_to_ndc, relative, turn
 
 wp.set_module_options({**bridge.MODULE_OPTIONS, "fuse_fp": False})
 
@@ -76,38 +77,48 @@ def _barycentrics_backward(
     height: wp.int32,
     width: wp.int32,
     grad_weights: wp.array(dtype=wp.vec2),
-    grad_clip: wp.array2d(dtype=wp.vec4),
+    grad_clip: wp.array2d(dtype=wp.float32),
 ):
+    """As above; grad_clip has the vertices of all views one below the other."""
+    lanes = active_lanes()
     p = wp.tid()
     t = triangle_ids[p]
-    if t < 0:
-        return
-    g = grad_weights[p]
-    if g[0] == 0.0 and g[1] == 0.0:
-        return
     flat = p
     if not dense:
         flat = pixels[p]
     view = flat / (height * width)
-    corners = triangles[t]
-    pixel = pixel_to_ndc((flat / width) % height, flat % width, height, width)
-    q0 = relative(clip[view, corners[0]], pixel)
-    q1 = relative(clip[view, corners[1]], pixel)
-    q2 = relative(clip[view, corners[2]], pixel)
-    e0 = cross2(q1, q2)
-    e1 = cross2(q2, q0)
-    e2 = cross2(q0, q1)
-    total = e0 + e1 + e2
-    if total == 0.0:
-        return
-    # b_k = e_k / total, so dL/de_k = (g_k - sum_m g_m b_m) / total with g_2 = 0
-    mean = (g[0] * e0 + g[1] * e1) / total
-    g0 = (g[0] - mean) / total
-    g1 = (g[1] - mean) / total
-    g2 = -mean / total
-    add_corner_gradient(grad_clip, view, corners[0], pixel, turn(q1) * g2 - turn(q2) * g1)
-    add_corner_gradient(grad_clip, view, corners[1], pixel, turn(q2) * g0 - turn(q0) * g2)
-    add_corner_gradient(grad_clip, view, corners[2], pixel, turn(q0) * g1 - turn(q1) * g0)
+    key = wp.int32(-1)
+    rows = wp.vec3i(0, 0, 0)
+    pixel = wp.vec2(0.0, 0.0)
+    to_q0 = wp.vec2(0.0, 0.0)
+    to_q1 = wp.vec2(0.0, 0.0)
+    to_q2 = wp.vec2(0.0, 0.0)
+    if t >= 0:
+        g = grad_weights[p]
+        corners = triangles[t]
+        key = view * triangles.shape[0] + t
+        rows = view * clip.shape[1] * wp.vec3i(1, 1, 1) + corners
+        pixel = pixel_to_ndc((flat / width) % height, flat % width, height, width)
+        q0 = relative(clip[view, corners[0]], pixel)
+        q1 = relative(clip[view, corners[1]], pixel)
+        q2 = relative(clip[view, corners[2]], pixel)
+        e0 = cross2(q1, q2)
+        e1 = cross2(q2, q0)
+        e2 = cross2(q0, q1)
+        total = e0 + e1 + e2
+        if total != 0.0 and (g[0] != 0.0 or g[1] != 0.0):
+            # b_k = e_k / total, so dL/de_k = (g_k - sum_m g_m b_m) / total with g_2 = 0
+            mean = (g[0] * e0 + g[1] * e1) / total
+            g0 = (g[0] - mean) / total
+            g1 = (g[1] - mean) / total
+            g2 = -mean / total
+            to_q0 = turn(q1) * g2 - turn(q2) * g1
+            to_q1 = turn(q2) * g0 - turn(q0) * g2
+            to_q2 = turn(q0) * g1 - turn(q1) * g0
+    run = find_run(lanes, key)
+    add_corner_gradient_of_run(grad_clip, rows[0], pixel, to_q0, lanes, run)
+    add_corner_gradient_of_run(grad_clip, rows[1], pixel, to_q1, lanes, run)
+    add_corner_gradient_of_run(grad_clip, rows[2], pixel, to_q2, lanes, run)
 
 
 class _Barycentrics(torch.autograd.Function):
@@ -132,7 +143,10 @@ class _Barycentrics(torch.autograd.Function):
         grad_clip = torch.zeros_like(clip, memory_format=torch.contiguous_format)
         if triangle_ids.numel() > 0:
             inputs = _barycentric_inputs(clip, triangles, triangle_ids, pixels, ctx.resolution)
-            outputs = [bridge.as_warp(grad_weights.reshape(-1, 2), wp.vec2), bridge.as_warp(grad_clip, wp.vec4)]
+            outputs = [
+                bridge.as_warp(grad_weights.reshape(-1, 2), wp.vec2),
+                bridge.as_warp(grad_clip.view(-1, 4), wp.float32),
+            ]
             bridge.launch(_barycentrics_backward, triangle_ids.numel(), inputs, outputs, clip.device)
         return grad_clip, None, None, None, None, None
 

@@ -5,6 +5,7 @@ import torch
 import warp as wp
 
 from backend.kernels import bridge
+from backend.kernels.lanes import active_lanes, add_run, find_run
 
 wp.set_module_options(bridge.MODULE_OPTIONS)
 
@@ -53,33 +54,36 @@ def _interpolate_backward(
     grad_weights: wp.array(dtype=wp.vec2),
 ):
     """Fills whichever of the two gradients has rows."""
+    lanes = active_lanes()
     p = wp.tid()
     t = triangle_ids[p]
     channels = grad_values.shape[1]
-    g0 = wp.float32(0.0)
-    g1 = wp.float32(0.0)
+    key = wp.int32(-1)
+    rows = wp.vec3i(0, 0, 0)
+    b = wp.vec3(0.0, 0.0, 0.0)
     if t >= 0:
-        corners = triangles[t]
-        first = (p / pixels_per_view) * rows_per_view
-        r0 = first + corners[0]
-        r1 = first + corners[1]
-        r2 = first + corners[2]
-        if grad_attributes.shape[0] > 0:
-            b = weights[p]
-            b2 = 1.0 - b[0] - b[1]
-            for c in range(channels):
+        view = p / pixels_per_view
+        key = view * triangles.shape[0] + t
+        rows = view * rows_per_view * wp.vec3i(1, 1, 1) + triangles[t]
+        b = wp.vec3(weights[p][0], weights[p][1], 1.0 - weights[p][0] - weights[p][1])
+    if grad_attributes.shape[0] > 0:
+        run = find_run(lanes, key)
+        for c in range(channels):
+            g = wp.float32(0.0)
+            if t >= 0:
                 g = grad_values[p, c]
-                if g != 0.0:
-                    wp.atomic_add(grad_attributes, r0, c, b[0] * g)
-                    wp.atomic_add(grad_attributes, r1, c, b[1] * g)
-                    wp.atomic_add(grad_attributes, r2, c, b2 * g)
-        if grad_weights.shape[0] > 0:
-            for c in range(channels):
-                g = grad_values[p, c]
-                a2 = attributes[r2, c]
-                g0 += g * (attributes[r0, c] - a2)
-                g1 += g * (attributes[r1, c] - a2)
+            add_run(grad_attributes, rows[0], c, b[0] * g, lanes, run)
+            add_run(grad_attributes, rows[1], c, b[1] * g, lanes, run)
+            add_run(grad_attributes, rows[2], c, b[2] * g, lanes, run)
     if grad_weights.shape[0] > 0:
+        g0 = wp.float32(0.0)
+        g1 = wp.float32(0.0)
+        if t >= 0:
+            for c in range(channels):
+                g = grad_values[p, c]
+                a2 = attributes[rows[2], c]
+                g0 += g * (attributes[rows[0], c] - a2)
+                g1 += g * (attributes[rows[1], c] - a2)
         grad_weights[p] = wp.vec2(g0, g1)
 
 

@@ -7,6 +7,8 @@ corner projects onto the pixel. The cross product of two corners' q is the edge 
 
 import warp as wp
 
+from backend.kernels.lanes import add_run
+
 
 @wp.func
 def pixel_to_ndc(i: wp.int32, j: wp.int32, height: wp.int32, width: wp.int32) -> wp.vec2:
@@ -29,6 +31,21 @@ def cross2(a: wp.vec2, b: wp.vec2) -> wp.float32:
 def add_corner_gradient(grad: wp.array2d(dtype=wp.vec4), view: wp.int32, corner: wp.int32, pixel: wp.vec2, g: wp.vec2):
     """Passes the gradient g of relative(corner, pixel) on to the clip position."""
     wp.atomic_add(grad, view, corner, wp.vec4(g[0], g[1], 0.0, -pixel[0] * g[0] - pixel[1] * g[1]))
+
+
+@wp.func
+def add_corner_gradient_of_run(
+    grad: wp.array2d(dtype=wp.float32),
+    row: wp.int32,
+    pixel: wp.vec2,
+    g: wp.vec2,
+    lanes: wp.int32,
+    run: wp.int32,
+):
+    """`add_corner_gradient` for lanes that name the same corner; grad has four columns."""
+    add_run(grad, row, 0, g[0], lanes, run)
+    add_run(grad, row, 1, g[1], lanes, run)
+    add_run(grad, row, 3, -pixel[0] * g[0] - pixel[1] * g[1], lanes, run)
 
 
 @wp.func

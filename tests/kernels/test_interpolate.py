@@ -41,6 +41,18 @@ def test_matches_reference(device: str, shape: tuple[int, ...], attributes: tupl
         torch.testing.assert_close(mine.grad.cpu().double(), reference.grad, rtol=1e-4, atol=1e-4)
 
 
+def test_long_runs_of_one_triangle(device: str) -> None:
+    """Neighboring pixels of one triangle add up before they write, within a GPU's warp and across its borders."""
+    values, triangles, _, _ = sample(5, (1,), (20, 3))
+    lengths = torch.tensor([1, 2, 31, 32, 33, 3, 70, 5, 64, 1, 17])
+    ids = torch.arange(-1, len(lengths) - 1, dtype=torch.int32).repeat_interleave(lengths)
+    weights = torch.rand(len(ids), 2, generator=torch.Generator().manual_seed(5)) / 2
+    fast, exact = leaf(values, device), leaf(values, torch.float64)
+    interpolate(fast, triangles.to(device), ids.to(device), weights.to(device)).square().sum().backward()
+    slow.interpolate(exact, triangles, ids, weights.double()).square().sum().backward()
+    torch.testing.assert_close(fast.grad.cpu().double(), exact.grad, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_gradient_alone(device: str, which: int) -> None:
     """Each gradient is the same whether or not the other is asked for."""
