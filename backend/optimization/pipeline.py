@@ -264,7 +264,7 @@ def _texture(run: _Run, surface: SurfaceState, task: AtlasTask) -> tuple[Texture
             vertex_color = surface.material(surface.vertices).base_color
         state = TextureState(mesh, textures, surface.light, vertex_color)
         if not run.job.finish_requested:
-            run_texture_stage(state, run.scene, settings, run.progress("texture"))
+            run_texture_stage(state, run.scene, settings, run.progress("texture"), texels)
     return state, atlas, texels
 
 

@@ -71,6 +71,7 @@ class Settings:
         light_tint: weight that holds the mean color of the light near gray.
         material_similarity: weight that gives points of one color the same roughness and metallic.
         metallic_prior: weight that keeps a surface dielectric until the photographs say otherwise.
+        metal_evidence: whether the texture stage begins by telling metal from dielectric.
     """
 
     preset: str = "draft"
@@ -110,6 +111,7 @@ class Settings:
     material_smoothness: float = 0.004
     material_similarity: float = 0.02
     metallic_prior: float = 0.002
+    metal_evidence: bool = True
     light_neutrality: float = 0.001
     light_tint: float = 0.05
 

@@ -18,6 +18,7 @@ SWITCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "smoothness": ("preference for even materials", {"material_smoothness": 0.0}),
     "similarity": ("preference for one material per color", {"material_similarity": 0.0, "material_inertia": 0.02}),
     "metallic-prior": ("preference for dielectrics", {"metallic_prior": 0.0}),
+    "metal-evidence": ("metal told from dielectric by which of them fits", {"metal_evidence": False}),
     "bending": ("preference for smooth surfaces", {"bending": 0.0}),
     "eikonal": ("gradient of the distance field held at one", {"eikonal": 0.0}),
 }

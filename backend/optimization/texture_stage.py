@@ -15,8 +15,12 @@ from ..appearance.material import MIN_ROUGHNESS
 from ..appearance.shading import shade
 from ..appearance.textured_mesh import CHANNELS, SurfacePoints, TexturedMesh, sample_values
 from ..appearance.transport import Transport
+from ..geometry.texels import TexelMap
 from ..kernels.primitives import RASTERIZERS, Primitives
+from .bake import bake_attributes
 from .losses import image_loss, squared_error
+from .metal_evidence import SIZE as EVIDENCE_SIZE
+from .metal_evidence import find_metal
 from .progress import StageProgress
 from .rates import Decay, adam
 from .scene import Scene
@@ -83,8 +87,13 @@ class Frames:
         return frame
 
 
-def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, progress: StageProgress) -> None:
+def run_texture_stage(
+    state: TextureState, scene: Scene, settings: Settings, progress: StageProgress, texels: TexelMap
+) -> None:
     """Fit `state` to the photographs in place.
+
+    Args:
+        texels: where the texels of `state` lie on its mesh.
 
     Raises:
         Stopped: the user stopped the job.
@@ -93,25 +102,29 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
     device, mesh = scene.device, state.mesh
     views = TrainingViews(scene.photos, settings.texture_stage_size, scene.near, device, settings.samples)
     draws = Draws(len(views), settings.batch, settings.texture_steps, settings.seed + 2, device)
-    start = state.textures
-    textures = start.clone().requires_grad_()
     low = torch.tensor([0.0, 0.0, 0.0, MIN_ROUGHNESS, 0.0, -MAX_TILT, -MAX_TILT], device=device)
     high = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, MAX_TILT, MAX_TILT], device=device)
     inertia = torch.tensor(
         [settings.texture_inertia] * 3 + [settings.material_inertia] * 2 + [settings.texture_inertia] * 2, device=device
     )
     light = StageLight(state.light, settings.light_interval)
-    optimizer = adam(
-        [([textures], settings.texture_rate), (state.light.parameters(), LIGHT_RATE * light.interval)], device
-    )
-    decay = Decay(optimizer)
+    primitives = RASTERIZERS[settings.rasterizer]
     if settings.transport_size:
         transport = Transport.trace(
             mesh.vertices, mesh.normals, mesh.triangles, settings.transport_size, settings.bounce
         )
         light.cast_shadows(transport, state.vertex_color)
+    start = state.textures
+    if settings.metal_evidence:
+        small = TrainingViews(scene.photos, min(EVIDENCE_SIZE, settings.texture_stage_size), scene.near, device)
+        start = _told_apart(state, small, light, primitives, texels)
+    textures = start.clone().requires_grad_()
+    optimizer = adam(
+        [([textures], settings.texture_rate), (state.light.parameters(), LIGHT_RATE * light.interval)], device
+    )
+    decay = Decay(optimizer)
     recorded = settings.rasterizer == "warp"
-    frames = Frames(mesh, views, settings.batch, RASTERIZERS[settings.rasterizer], recorded)
+    frames = Frames(mesh, views, settings.batch, primitives, recorded)
     error = torch.zeros((), device=device)
 
     def learn() -> None:
@@ -141,3 +154,21 @@ def run_texture_stage(state: TextureState, scene: Scene, settings: Settings, pro
         graph.run()
         progress.observe_error(error)
     state.textures = textures.detach()
+
+
+@torch.no_grad()
+def _told_apart(
+    state: TextureState, views: TrainingViews, light: StageLight, primitives: Primitives, texels: TexelMap
+) -> Tensor:
+    """The textures [H, W, 7], with the best metal where the photographs speak for it and none where they speak against
+    it."""
+    mesh = state.mesh
+    light.update(0)
+    evidence = find_metal(mesh.vertices, mesh.normals, mesh.triangles, views, light, primitives)
+    attributes = torch.cat((evidence.material, evidence.metal, evidence.dielectric), dim=1)
+    found = bake_attributes(attributes, mesh.triangles, texels)
+    metal, dielectric = found[..., 5:6], found[..., 6:]
+    textures = state.textures.clone()
+    textures[..., :5] = torch.lerp(textures[..., :5], found[..., :5], metal)
+    textures[..., 4:5] *= 1 - dielectric
+    return textures

@@ -14,7 +14,7 @@ from backend.appearance.material import MIN_ROUGHNESS, Material
 from backend.appearance.textured_mesh import CHANNELS, TexturedMesh
 from backend.geometry.texels import rasterize_atlas
 from backend.optimization import bake as module
-from backend.optimization.bake import bake, make_asset
+from backend.optimization.bake import bake, bake_attributes, make_asset
 
 SIZE = 32
 # Two triangles of a slanted square, apart in the atlas.
@@ -49,6 +49,13 @@ def test_each_texel_is_the_field_where_it_lies_on_the_surface() -> None:
         where = place(int(texels.triangle_ids[row, column]), int(row), int(column))
         expected = [*(where / 4 + 0.1), where[0] / 4 + 0.2, where[1] / 4, 0, 0]
         assert textures[row, column].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_vertex_attributes_are_interpolated_as_the_field_is_read() -> None:
+    """The ramp is linear in the position, so that both ways to the texels agree."""
+    material = torch.cat(ramp(VERTICES), dim=1)
+    found = bake_attributes(material, TRIANGLES, rasterize_atlas(UVS, SIZE))
+    torch.testing.assert_close(found, baked()[..., : material.shape[1]])
 
 
 def test_gutters_repeat_their_nearest_texel(monkeypatch: pytest.MonkeyPatch) -> None:
