@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -305,14 +306,14 @@ class _Pace:
     def __init__(self, step: int, now: float) -> None:
         self._first = self._step = step
         self._time = now
-        self._spans: tuple[tuple[int, float], ...] = ()  # steps and seconds between reports
+        self._spans: deque[tuple[int, float]] = deque(maxlen=RECENT_SPANS)  # steps and seconds between reports
 
     def reach(self, step: int, now: float) -> None:
         """Take note of a report."""
         if step <= self._step:
             return
         if self._step >= self._first + STARTING_STEPS:
-            self._spans = (*self._spans, (step - self._step, now - self._time))[-RECENT_SPANS:]
+            self._spans.append((step - self._step, now - self._time))
         self._step, self._time = step, now
 
     def leave_out(self, seconds: float) -> None:

@@ -28,9 +28,15 @@ def cross2(a: wp.vec2, b: wp.vec2) -> wp.float32:
 
 
 @wp.func
+def clip_gradient(pixel: wp.vec2, g: wp.vec2) -> wp.vec4:
+    """Gradient of the clip position for the gradient g of relative(corner, pixel)."""
+    return wp.vec4(g[0], g[1], 0.0, -pixel[0] * g[0] - pixel[1] * g[1])
+
+
+@wp.func
 def add_corner_gradient(grad: wp.array2d(dtype=wp.vec4), view: wp.int32, corner: wp.int32, pixel: wp.vec2, g: wp.vec2):
     """Passes the gradient g of relative(corner, pixel) on to the clip position."""
-    wp.atomic_add(grad, view, corner, wp.vec4(g[0], g[1], 0.0, -pixel[0] * g[0] - pixel[1] * g[1]))
+    wp.atomic_add(grad, view, corner, clip_gradient(pixel, g))
 
 
 @wp.func
@@ -43,9 +49,10 @@ def add_corner_gradient_of_run(
     run: wp.int32,
 ):
     """`add_corner_gradient` for lanes that name the same corner; grad has four columns."""
-    add_run(grad, row, 0, g[0], lanes, run)
-    add_run(grad, row, 1, g[1], lanes, run)
-    add_run(grad, row, 3, -pixel[0] * g[0] - pixel[1] * g[1], lanes, run)
+    to_clip = clip_gradient(pixel, g)
+    add_run(grad, row, 0, to_clip[0], lanes, run)
+    add_run(grad, row, 1, to_clip[1], lanes, run)
+    add_run(grad, row, 3, to_clip[3], lanes, run)
 
 
 @wp.func

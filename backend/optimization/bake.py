@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..appearance.material import MIN_ROUGHNESS, MaterialField
 from ..appearance.textured_mesh import CHANNELS, TexturedMesh
@@ -18,37 +21,29 @@ POINTS_AT_ONCE = 1 << 18
 @torch.no_grad()
 def bake(field: MaterialField, vertices: Tensor, triangles: Tensor, texels: TexelMap) -> Tensor:
     """Texels [H, W, 7] of the field on the surface, gutters filled; the normal map starts flat."""
-    covered, corners, weights = _places(triangles, texels, vertices.device)
-    values = torch.zeros(texels.triangle_ids.size, CHANNELS, device=vertices.device)
-    for start in range(0, len(covered), POINTS_AT_ONCE):
-        part = slice(start, start + POINTS_AT_ONCE)
-        positions = (vertices[corners[part]] * weights[part, :, None]).sum(1)
-        values[covered[part], :5] = torch.cat(field(positions), dim=1)
-    return _gutters_filled(values, texels)
+    material = bake_attributes(vertices, triangles, texels, lambda positions: torch.cat(field(positions), dim=1))
+    return functional.pad(material, (0, CHANNELS - material.shape[-1]))
 
 
-def bake_attributes(attributes: Tensor, triangles: Tensor, texels: TexelMap) -> Tensor:
-    """Texels [H, W, C] of vertex `attributes` [V, C], gutters filled."""
-    covered, corners, weights = _places(triangles, texels, attributes.device)
-    values = torch.zeros(texels.triangle_ids.size, attributes.shape[1], device=attributes.device)
-    for start in range(0, len(covered), POINTS_AT_ONCE):
-        part = slice(start, start + POINTS_AT_ONCE)
-        values[covered[part]] = (attributes[corners[part]] * weights[part, :, None]).sum(1)
-    return _gutters_filled(values, texels)
+def bake_attributes(
+    attributes: Tensor, triangles: Tensor, texels: TexelMap, paint: Callable[[Tensor], Tensor] = lambda values: values
+) -> Tensor:
+    """Texels [H, W, C] of vertex `attributes` [V, A] on the surface, gutters filled.
 
-
-def _places(triangles: Tensor, texels: TexelMap, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Numbers [N] of the covered texels; vertices [N, 3] around each, and their weights [N, 3]."""
-    covered = torch.from_numpy(np.flatnonzero(texels.triangle_ids.reshape(-1) >= 0)).to(device)
-    corners = triangles[torch.from_numpy(texels.triangle_ids.reshape(-1)).to(device)[covered].long()].long()
+    Args:
+        paint: makes texels [N, C] of the interpolated attributes [N, A] of some of them.
+    """
+    device = attributes.device
+    covered = torch.from_numpy(np.flatnonzero(texels.triangle_ids.reshape(-1) >= 0)).to(device)  # [N]
+    corners = triangles[torch.from_numpy(texels.triangle_ids.reshape(-1)).to(device)[covered].long()].long()  # [N, 3]
     weights = torch.from_numpy(texels.barycentrics.reshape(-1, 2)).to(device)[covered]
-    return covered, corners, torch.cat((weights, 1 - weights.sum(1, keepdim=True)), dim=1)
-
-
-def _gutters_filled(values: Tensor, texels: TexelMap) -> Tensor:
-    """`values` [H·W, C] as an image, what no chart covers from the nearest texel that one does."""
-    nearest = torch.from_numpy(texels.nearest.reshape(-1)).to(values.device)
-    return values[nearest].reshape(*texels.triangle_ids.shape, values.shape[1])
+    weights = torch.cat((weights, 1 - weights.sum(1, keepdim=True)), dim=1)
+    parts = zip(corners.split(POINTS_AT_ONCE), weights.split(POINTS_AT_ONCE), strict=True)
+    painted = torch.cat([paint((attributes[around] * shares[..., None]).sum(1)) for around, shares in parts])
+    values = painted.new_zeros(texels.triangle_ids.size, painted.shape[1])
+    values[covered] = painted
+    nearest = torch.from_numpy(texels.nearest.reshape(-1)).to(device)
+    return values[nearest].reshape(*texels.triangle_ids.shape, painted.shape[1])
 
 
 def make_asset(

@@ -23,14 +23,15 @@ from ..kernels.primitives import Primitives
 from .stage_light import StageLight
 from .views import VIEWS_AT_ONCE, TrainingViews
 
-SIZE = 256  # longer side of the images, pixels
+EVIDENCE_SIZE = 256  # longer side of the images, pixels
 ROUGHNESSES = (0.2, 0.4, 0.6, 0.85)
 FITS = 1.1  # most of the dielectric's squared error that the metal's may be
 BRIGHT = 0.3  # least luminance of a metal's base color: there are no dark ones, but dark dielectrics fit both ways
 FEWEST = 20.0  # pixels that must show a vertex and those around it
 ENOUGH = 16  # pixels to a vertex on average, beyond which they are thinned out
 GRAZING = 0.15  # cosine below which normals are too uncertain
-OPAQUE, CLIPPED, DARK = 0.99, 0.98, 0.01  # coverage and encoded color of pixels that count; darkest that weighs more
+OPAQUE, CLIPPED = 0.99, 0.98  # coverage from which on, and encoded color up to which, a pixel counts
+DARK = 0.01  # linear color below which no pixel weighs more
 ROUNDS = 2  # of smoothing over neighbors
 
 

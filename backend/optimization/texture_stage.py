@@ -19,8 +19,7 @@ from ..geometry.texels import TexelMap
 from ..kernels.primitives import RASTERIZERS, Primitives
 from .bake import bake_attributes
 from .losses import image_loss, squared_error
-from .metal_evidence import SIZE as EVIDENCE_SIZE
-from .metal_evidence import find_metal
+from .metal_evidence import EVIDENCE_SIZE, find_metal
 from .progress import StageProgress
 from .rates import Decay, adam
 from .scene import Scene
