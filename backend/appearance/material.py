@@ -32,6 +32,9 @@ def decode_material(raw: Tensor) -> Material:
 class MaterialField(nn.Module):
     """Material at world positions inside a cube.
 
+    Attributes:
+        active_levels: of the hash grid, the coarsest; the others are as if they were not there.
+
     Args:
         origin: [3] low corner of the cube, world.
         extent: side of the cube, world units.
@@ -49,6 +52,7 @@ class MaterialField(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.active_levels = config.levels
         self.register_buffer("origin", torch.tensor(origin, device=device))
         self.extent = extent
         self.table = nn.Parameter(make_table(config, device, None))
@@ -71,7 +75,7 @@ class MaterialField(nn.Module):
         Gradients flow to the positions too: color that is off draws the surface to where the field has the right one.
         """
         unit = (positions - self.origin) / self.extent
-        return self.mlp(hash_encode(unit, self.table, self.config))
+        return self.mlp(hash_encode(unit, self.table, self.config, active_levels=self.active_levels))
 
     def values(self, positions: Tensor) -> Tensor:
         """Material inputs [P, 5] at world `positions` [P, 3]: base color, roughness, metallic."""

@@ -30,10 +30,9 @@ from .stage_light import StageLight, light_prior
 from .step_graph import StepGraph
 from .views import Draws, TrainingViews, masked_capacity
 
-SDF_LEVELS = 7  # of the hash grids
-MATERIAL_LEVELS = 9
-FIRST_LEVELS = 2  # of the distance field, open from the first step
-UNLOCK = 2.5  # the others are open after 1 / UNLOCK of the steps
+SDF_LEVELS, MATERIAL_LEVELS = 7, 9  # of the hash grids
+FIRST_SDF_LEVELS, FIRST_MATERIAL_LEVELS = 2, 4  # open from the first step
+SDF_OPEN, MATERIAL_OPEN = 0.28, 0.22  # share of the steps after which the others are
 RATES = {"sdf table": 1e-2, "sdf mlp": 2e-3, "material table": 1e-2, "material mlp": 4e-3, "light": 3e-2}
 REACH = 4  # cells from the surface up to which the start is a distance; beyond, it only has a sign
 BAND_STEPS = 6  # the surface moves by less than a cell in so many steps
@@ -150,12 +149,24 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         decay.to(min(1.0, (step + 1 - progress.first) / 20) * 0.1 ** max(0.0, 2 * t - 1))
         sign_weight.fill_(settings.sign_change * max(0.05, 1 - 4 * t))
         draws.load(step)
-        levels = min(SDF_LEVELS, FIRST_LEVELS + int(t * UNLOCK * SDF_LEVELS))
-        if levels != sdf.active_levels:
-            sdf.active_levels = levels
+        if _open_levels(state, t):
             graph.renew()
         if step % BAND_STEPS == 0 and surface.follow():
             graph.renew()
         graph.run()
         progress.observe_error(error)
         progress.show(surface.vertices, surface.triangles, state.material)
+    state.material.active_levels = MATERIAL_LEVELS
+
+
+def _open_levels(state: ShapeState, t: float) -> bool:
+    """Let both fields have the levels that are theirs after a share `t` of the steps; returns whether that is a change.
+
+    A shape is found coarse to fine. A material that is finer than the shape would be painted with shading and
+    occlusion that belong to the shape, and keep it.
+    """
+    sdf = FIRST_SDF_LEVELS + int(min(1.0, t / SDF_OPEN) * (SDF_LEVELS - FIRST_SDF_LEVELS))
+    material = FIRST_MATERIAL_LEVELS + int(min(1.0, t / MATERIAL_OPEN) * (MATERIAL_LEVELS - FIRST_MATERIAL_LEVELS))
+    before = state.sdf.active_levels, state.material.active_levels
+    state.sdf.active_levels, state.material.active_levels = sdf, material
+    return before != (sdf, material)

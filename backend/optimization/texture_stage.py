@@ -168,6 +168,8 @@ def _told_apart(
     found = bake_attributes(attributes, mesh.triangles, texels)
     metal, dielectric = found[..., 5:6], found[..., 6:]
     textures = state.textures.clone()
-    textures[..., :5] = torch.lerp(textures[..., :5], found[..., :5], metal)
+    # What is metal already has the color of many more steps.
+    turned = metal * (1 - textures[..., 4:5])
+    textures[..., :5] = torch.lerp(textures[..., :5], found[..., :5], turned)
     textures[..., 4:5] *= 1 - dielectric
     return textures
