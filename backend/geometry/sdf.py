@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..kernels.field_losses import eikonal, sign_change
 from ..kernels.hash_grid import HashGridConfig, hash_encode, make_table
 from .band import Band, Grid
 
@@ -77,29 +78,17 @@ def eikonal_loss(values: Tensor, band: Band, cell_size: float, some: Tensor | No
 
     Only the cells with the numbers `some` count: a random part in each step does as well as all cells at once.
     """
-    corners = band.corners if some is None else band.corners[some]
-    corner = _at(values, corners).view(-1, 2, 2, 2)  # [C, z, y, x]
-    differences = [(corner.select(axis, 1) - corner.select(axis, 0)).mean((1, 2)) for axis in (3, 2, 1)]
-    gradient = torch.stack(differences, dim=-1) / cell_size  # [C, 3]
-    norm = (gradient.square().sum(-1) + 1e-8).sqrt()
-    deviation = (norm - 1).square()
-    if band.counts is None:
-        return deviation.mean()
-    used = (torch.arange(len(corners), device=values.device) if some is None else some) < band.counts[1]
-    return (deviation * used).sum() / used.sum().clamp(min=1)
+    cells = torch.arange(len(band.corners), device=values.device) if some is None else some
+    return eikonal(values, band.corners, cells, _count(band, 1), cell_size)
 
 
 def sign_change_loss(values: Tensor, band: Band, cell_size: float) -> Tensor:
     """Cross-entropy between the ends of the edges that change sign (Munkberg et al. 2022, eq. 2): no stray sheets."""
-    a, b = (_at(values, band.edges) / cell_size).unbind(1)
-    crossing = (a.detach() < 0) != (b.detach() < 0)
+    return sign_change(values, band.edges, _count(band, 2), cell_size)
+
+
+def _count(band: Band, kind: int) -> Tensor:
+    """How many cells (1) or edges (2) of the band are in use, [1] int64."""
     if band.counts is not None:
-        crossing = crossing & (torch.arange(len(crossing), device=values.device) < band.counts[2])
-    entropy = nn.functional.binary_cross_entropy_with_logits
-    total = entropy(a, (b > 0).float(), reduction="none") + entropy(b, (a > 0).float(), reduction="none")
-    return (total * crossing).sum() / crossing.sum().clamp(min=1)  # a vanished surface has no crossings, and no mean
-
-
-def _at(values: Tensor, indices: Tensor) -> Tensor:
-    """`values` [M] at `indices` of any shape; its gradient adds up without sorting, as that of indexing would."""
-    return values.index_select(0, indices.reshape(-1)).view(indices.shape)
+        return band.counts[kind : kind + 1]
+    return torch.full((1,), len(band.corners if kind == 1 else band.edges), device=band.corners.device)

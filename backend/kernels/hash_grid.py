@@ -15,6 +15,7 @@ import torch
 import warp as wp
 
 from backend.kernels.bridge import MODULE_OPTIONS, as_warp, launch
+from backend.kernels.lanes import active_lanes, find_run, sum_of_run
 
 wp.set_module_options(MODULE_OPTIONS)
 
@@ -196,6 +197,15 @@ def _entry(level: wp.vec4i, x: int, y: int, z: int) -> int:
     return level[1] + int(row)
 
 
+@wp.func
+@no_type_check
+def _run_key(thread: int, i: int, resolution: int, x: int, y: int, z: int) -> int:
+    """The same for threads of level `i` in one cell, and for no others side by side."""
+    if resolution > 1000:  # numbers of cells would no longer fit
+        return -1 - thread
+    return (x + resolution * (y + resolution * z)) | ((i & 1) << 30)
+
+
 @cache
 def _kernels(features: int) -> tuple[Any, Any]:
     """Forward and backward kernels, compiled on their own for the number of features in use."""
@@ -249,12 +259,11 @@ def _kernels(features: int) -> tuple[Any, Any]:
         grad_positions: wp.array(dtype=wp.vec3),
         grad_table: wp.array(dtype=vector),
     ):
+        lanes = active_lanes()
         thread = wp.tid()
         i = thread // points
         point = thread - i * points
         g = grad[point * total_levels + i]
-        if wp.dot(g, g) == 0.0:
-            return  # unused places of padded lists would all queue for one entry
         position = positions[point]
         px = wp.clamp(position[0], 0.0, 1.0)
         py = wp.clamp(position[1], 0.0, 1.0)
@@ -267,6 +276,7 @@ def _kernels(features: int) -> tuple[Any, Any]:
         wx = px * float(n) - float(x)
         wy = py * float(n) - float(y)
         wz = pz * float(n) - float(z)
+        run = find_run(lanes, _run_key(thread, i, n, x, y, z))
         slope = wp.vec3(0.0, 0.0, 0.0)
         for corner in range(8):
             cx = corner & 1
@@ -278,7 +288,11 @@ def _kernels(features: int) -> tuple[Any, Any]:
             az = wp.where(cz == 1, wz, 1.0 - wz)
             entry = _entry(level, x + cx, y + cy, z + cz)
             if to_table == 1:
-                wp.atomic_add(grad_table, entry, (ax * ay * az) * g)
+                total = (ax * ay * az) * g
+                for feature in range(features):
+                    total[feature] = sum_of_run(lanes, run, total[feature])
+                if (run & 32) != 0:
+                    wp.atomic_add(grad_table, entry, total)
             if to_positions == 1:
                 value = wp.dot(g, table[entry])
                 slope += value * wp.vec3(
