@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import OpenEXR
-import trimesh
 
 from ..errors import UserError
 from .asset import FloatArray, IntArray
@@ -117,6 +116,8 @@ def read_mesh(root: Path) -> tuple[FloatArray, IntArray] | None:
     path = root / "mesh.ply"
     if not path.is_file():
         return None
+    import trimesh  # half a second, for which a reconstruction need not wait
+
     try:
         mesh: Any = trimesh.load(path, force="mesh", process=False)
         return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)

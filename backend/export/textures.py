@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,11 +82,13 @@ def decode_png(data: bytes, where: str) -> ByteArray:
 
 def encode_textures(asset: Asset) -> dict[str, bytes]:
     """The PNG files of an asset: keys "BaseColor", "ORM", "Normal"."""
-    return {
-        "BaseColor": encode_png(base_color_bytes(asset.base_color)),
-        "ORM": encode_png(orm_bytes(asset.roughness, asset.metallic)),
-        "Normal": encode_png(normal_bytes(asset.normal_map)),
+    pixels = {
+        "BaseColor": base_color_bytes(asset.base_color),
+        "ORM": orm_bytes(asset.roughness, asset.metallic),
+        "Normal": normal_bytes(asset.normal_map),
     }
+    with ThreadPoolExecutor(len(pixels)) as pool:  # compression leaves Python's lock
+        return dict(zip(pixels, pool.map(encode_png, pixels.values()), strict=True))
 
 
 def write_exr(path: Path, pixels: FloatArray) -> None:
