@@ -73,6 +73,21 @@ class Band:
     edge_cells: Tensor
     counts: Tensor | None = None
 
+    @property
+    def cells_used(self) -> Tensor:
+        """How many cells are in use, [1] int64."""
+        return self._used(1, self.corners)
+
+    @property
+    def edges_used(self) -> Tensor:
+        """How many edges are in use, [1] int64."""
+        return self._used(2, self.edges)
+
+    def _used(self, kind: int, rows: Tensor) -> Tensor:
+        if self.counts is None:
+            return torch.full((1,), len(rows), device=rows.device)
+        return self.counts[kind : kind + 1]
+
     def padded(self, room: float) -> Band:
         """A copy with space for `room` times as much: tensors that can stay while the band moves."""
         sizes = [int(room * len(rows)) for rows in (self.vertices, self.corners, self.edges)]

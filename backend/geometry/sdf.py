@@ -79,16 +79,9 @@ def eikonal_loss(values: Tensor, band: Band, cell_size: float, some: Tensor | No
     Only the cells with the numbers `some` count: a random part in each step does as well as all cells at once.
     """
     cells = torch.arange(len(band.corners), device=values.device) if some is None else some
-    return eikonal(values, band.corners, cells, _count(band, 1), cell_size)
+    return eikonal(values, band.corners, cells, band.cells_used, cell_size)
 
 
 def sign_change_loss(values: Tensor, band: Band, cell_size: float) -> Tensor:
     """Cross-entropy between the ends of the edges that change sign (Munkberg et al. 2022, eq. 2): no stray sheets."""
-    return sign_change(values, band.edges, _count(band, 2), cell_size)
-
-
-def _count(band: Band, kind: int) -> Tensor:
-    """How many cells (1) or edges (2) of the band are in use, [1] int64."""
-    if band.counts is not None:
-        return band.counts[kind : kind + 1]
-    return torch.full((1,), len(band.corners if kind == 1 else band.edges), device=band.corners.device)
+    return sign_change(values, band.edges, band.edges_used, cell_size)
