@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -115,9 +116,9 @@ class EventReader:
         """The events written since the last call, reading at most `limit` bytes. Never waits, never raises."""
         self.at_end = True
         try:
-            if not self.path.is_file():  # opening a pipe would wait
-                return []
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=_open_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return []
                 head = file.read(256).partition(b"\n")[0]
                 if not head.startswith(self._head) or file.seek(0, os.SEEK_END) < self._offset:
                     self._offset = 0
@@ -134,6 +135,11 @@ class EventReader:
             return []
         self._offset += len(whole) + 1
         return [event for line in whole.split(b"\n") if (event := _parse(line)) is not None]
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens a file, and a pipe without waiting for who writes to it: what stands there can change at any time."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _parse(line: bytes) -> Event | None:

@@ -385,3 +385,15 @@ def test_reports_tell_the_memory(tmp_path: Path) -> None:
     (progress,) = [event for event in EventReader(tmp_path).poll() if event["event"] == "progress"]
     if sys.platform != "win32":
         assert 50_000_000 < progress["memory_bytes"] < 100_000_000_000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_place_of_the_events_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it comes between a look at the file and its opening."""
+    os.mkfifo(JobFolder(tmp_path).events)
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(EventReader(tmp_path).poll()), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found == [[]]
