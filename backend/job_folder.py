@@ -6,6 +6,7 @@ Standard library only. `backend.job` has the working side and offers everything 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from .processes import Claim, write_atomically
 
@@ -100,6 +101,18 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A file of a job opened to read. Raises OSError for anything else that stands there, a pipe too, and never waits.
+
+    Asking first what it is would not do: that can change before the opening.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 class EventReader:
     """Reads a growing events.jsonl piece by piece: half-written lines wait, garbage lines are skipped.
 
@@ -116,9 +129,7 @@ class EventReader:
         """The events written since the last call, reading at most `limit` bytes. Never waits, never raises."""
         self.at_end = True
         try:
-            with open(self.path, "rb", opener=_open_at_once) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    return []
+            with open_regular(self.path) as file:
                 head = file.read(256).partition(b"\n")[0]
                 if not head.startswith(self._head) or file.seek(0, os.SEEK_END) < self._offset:
                     self._offset = 0
@@ -135,11 +146,6 @@ class EventReader:
             return []
         self._offset += len(whole) + 1
         return [event for line in whole.split(b"\n") if (event := _parse(line)) is not None]
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Opens a file, and a pipe without waiting for who writes to it: what stands there can change at any time."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _parse(line: bytes) -> Event | None:

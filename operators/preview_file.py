@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..backend.job import open_regular
+
 HEADER_BYTES = 1024
 MOST_ELEMENTS = 20_000_000  # a broken header must not ask for all memory
 HEADER = re.compile(
@@ -49,9 +51,7 @@ def read_preview(path: Path) -> PreviewMesh:
 
     Raises OSError, or ValueError for a file that is anything else: Blender would crash on a corner without a vertex.
     """
-    if not path.is_file():  # opening a pipe would wait
-        raise ValueError(f"{path}: no file")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         header = HEADER.match(file.read(HEADER_BYTES))
         if header is None:
             raise ValueError(f"{path}: no preview; expected a binary PLY file of colored triangles")

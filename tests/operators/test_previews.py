@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The growing mesh: from the job's files into the open file and out of it again, in short ticks."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path, kind: str) -> None:
     path.write_bytes(DAMAGED[kind])
     with pytest.raises(ValueError):
         preview_file.read_preview(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mesh.ply")
+    with pytest.raises(OSError):
+        preview_file.read_preview(tmp_path / "mesh.ply")
 
 
 def test_every_edge_once() -> None:
