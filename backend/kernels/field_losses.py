@@ -47,7 +47,7 @@ def sign_change(values: Tensor, edges: Tensor, edge_count: Tensor, cell_size: fl
 
 
 class _Mean(torch.autograd.Function):
-    """Mean of what a kernel finds over the items that count: it writes a term and one for each, or twice zero."""
+    """Mean of what a kernel finds over the items that count: for each of these it writes a term and a one."""
 
     @staticmethod
     def forward(
@@ -61,10 +61,8 @@ class _Mean(torch.autograd.Function):
     ) -> Tensor:
         device = values.device
         items = len(rows) if chosen is None else len(chosen)
-        inputs = [as_warp(values, wp.float32), as_warp(rows, wp.int64)]
-        inputs += [] if chosen is None else [as_warp(chosen, wp.int64)]
-        inputs += [as_warp(count, wp.int64), 1.0 / cell_size]
-        terms = torch.empty(2, items, device=device)
+        terms = torch.zeros(2, items, device=device)
+        inputs = _inputs(values, rows, chosen, count, cell_size)
         launch(kernels[0], items, inputs, [as_warp(terms, wp.float32)], device)
         total, counted = terms.sum(1).unbind()
         counted = counted.clamp(min=1)
@@ -76,13 +74,17 @@ class _Mean(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         values, rows, chosen, count, counted = ctx.saved_tensors
         kernel, cell_size, items = ctx.rest
-        inputs = [as_warp(values, wp.float32), as_warp(rows, wp.int64)]
-        inputs += [] if chosen is None else [as_warp(chosen, wp.int64)]
         scale = (gradient / counted).view(1)
-        inputs += [as_warp(count, wp.int64), 1.0 / cell_size, as_warp(scale, wp.float32)]
+        inputs = [*_inputs(values, rows, chosen, count, cell_size), as_warp(scale, wp.float32)]
         slopes = torch.zeros_like(values, memory_format=torch.contiguous_format)
         launch(kernel, items, inputs, [as_warp(slopes, wp.float32)], values.device)
         return slopes, None, None, None, None, None
+
+
+def _inputs(values: Tensor, rows: Tensor, chosen: Tensor | None, count: Tensor, cell_size: float) -> list[Any]:
+    """What all four kernels read."""
+    lists = [rows] if chosen is None else [rows, chosen]
+    return [as_warp(values, wp.float32), *(as_warp(x, wp.int64) for x in (*lists, count)), 1.0 / cell_size]
 
 
 @wp.func
@@ -118,15 +120,12 @@ def _eikonal(
 ):
     n = wp.tid()
     cell = wp.int32(cells[n])
-    term = wp.float32(0.0)
-    counts = wp.float32(0.0)
-    if cell < wp.int32(cell_count[0]):
-        slope = _slope(values, corners, cell, inverse_size)
-        excess = wp.sqrt(wp.dot(slope, slope) + EPSILON) - 1.0
-        term = excess * excess
-        counts = wp.float32(1.0)
-    terms[0, n] = term
-    terms[1, n] = counts
+    if cell >= wp.int32(cell_count[0]):
+        return
+    slope = _slope(values, corners, cell, inverse_size)
+    excess = wp.sqrt(wp.dot(slope, slope) + EPSILON) - 1.0
+    terms[0, n] = excess * excess
+    terms[1, n] = 1.0
 
 
 @wp.kernel
@@ -173,16 +172,13 @@ def _sign_change(
     terms: wp.array(dtype=wp.float32, ndim=2),
 ):
     e = wp.tid()
-    term = wp.float32(0.0)
-    counts = wp.float32(0.0)
-    if e < wp.int32(edge_count[0]):
-        a = values[edges[e, 0]] * inverse_size
-        b = values[edges[e, 1]] * inverse_size
-        if (a < 0.0) != (b < 0.0):
-            term = _cross_entropy(a, b) + _cross_entropy(b, a)
-            counts = wp.float32(1.0)
-    terms[0, e] = term
-    terms[1, e] = counts
+    if e >= wp.int32(edge_count[0]):
+        return
+    a = values[edges[e, 0]] * inverse_size
+    b = values[edges[e, 1]] * inverse_size
+    if (a < 0.0) != (b < 0.0):
+        terms[0, e] = _cross_entropy(a, b) + _cross_entropy(b, a)
+        terms[1, e] = 1.0
 
 
 @wp.kernel

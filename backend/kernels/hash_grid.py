@@ -291,7 +291,8 @@ def _kernels(features: int) -> tuple[Any, Any]:
                 total = (ax * ay * az) * g
                 for feature in range(features):
                     total[feature] = sum_of_run(lanes, run, total[feature])
-                if (run & 32) != 0:
+                # unused places of padded lists would all queue for one entry
+                if (run & 32) != 0 and wp.dot(total, total) != 0.0:
                     wp.atomic_add(grad_table, entry, total)
             if to_positions == 1:
                 value = wp.dot(g, table[entry])

@@ -28,7 +28,7 @@ SETTINGS = Settings.from_preset(
 class Watched(StageProgress):
     """Notes the open levels of every step; a job that wants to finish after `last` of them."""
 
-    def __init__(self, state: ShapeState, last: int = STEPS) -> None:
+    def __init__(self, state: ShapeState, last: int) -> None:
         super().__init__(self, "shape")
         self.state, self.last = state, last
         self.levels: list[tuple[int, int]] = []
@@ -50,8 +50,7 @@ class Watched(StageProgress):
 def run(last: int = STEPS) -> Watched:
     torch.manual_seed(0)
     scene = Scene.of(sphere_photos(8, 0.8), None, torch.device("cpu"))
-    watched = Watched(ShapeState.start(scene, SETTINGS))
-    watched.last = last
+    watched = Watched(ShapeState.start(scene, SETTINGS), last)
     run_shape_stage(watched.state, scene, SETTINGS, watched)
     return watched
 
