@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..appearance.color import linear_to_srgb
-from ..appearance.environment import latlong_to_cube, prefilter
+from ..appearance.environment import Prefiltered, latlong_to_cube, prefilter
 from ..appearance.fragments import Fragments
 from ..appearance.local_light import LocalLight
 from ..appearance.pixel_filter import FILTER_WIDTH, MIN_ALPHA, filter_pixels, sample_intrinsics
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from .asset import Asset
 
 LIGHT_SIZE = 32  # texels along a face of the environment's cube
+
+
+class _Lit(NamedTuple):
+    """A light, and what of it arrives [V, 6] at the vertices."""
+
+    environment: Prefiltered
+    transport: Transport
+    arriving: Tensor
+
+    def at(self, fragments: Fragments) -> LocalLight:
+        """The light at `fragments`."""
+        return LocalLight.at(fragments, self.transport, self.environment, self.arriving)
 
 
 class AssetRenderer:
@@ -58,6 +70,7 @@ class AssetRenderer:
         self.transport = Transport.trace(vertices, normals, triangles, transport_size, bounce=True)
         self.vertex_color = self._vertex_color(asset)
         self.near = float(np.ptp(asset.vertices, axis=0).max()) * 1e-3
+        self._last: tuple[Tensor, _Lit] | None = None
 
     def _vertex_color(self, asset: Asset) -> Tensor:
         """Base color [V, 3] at the vertices, from the nearest texel."""
@@ -67,6 +80,17 @@ class AssetRenderer:
         color = np.zeros_like(asset.vertices)
         color[asset.triangles.reshape(-1)] = asset.base_color[rows, columns].reshape(-1, 3)
         return torch.from_numpy(color).to(self.device)
+
+    @torch.no_grad()
+    def _lit_by(self, latlong: Tensor) -> _Lit:
+        """The mesh under a light [h, w, 3]; the last is kept, for most images come in rows under one light."""
+        if self._last is None or self._last[0] is not latlong:
+            base = latlong_to_cube(latlong.to(self.device), LIGHT_SIZE)
+            filtered = prefilter(base)
+            transport = self.transport.toward(base)
+            lit = _Lit(filtered, transport, transport.light_vertices(filtered, base, self.vertex_color))
+            self._last = latlong, lit
+        return self._last[1]
 
     @torch.no_grad()
     def render(
@@ -93,11 +117,7 @@ class AssetRenderer:
         intrinsics = sample_intrinsics(intrinsics.to(self.device).float(), k)
         matrices = world_to_clip(poses, intrinsics, size, self.near)
         fragments = Fragments.of(self.mesh.vertices, self.mesh.triangles, matrices, poses[:, :3, 3], size)
-        latlong = self.environment if environment is None else environment.to(self.device)
-        base = latlong_to_cube(latlong, LIGHT_SIZE)
-        filtered = prefilter(base)
-        arriving = self.transport.light_vertices(filtered, base, self.vertex_color)
-        light = LocalLight.at(fragments, self.transport, filtered, arriving)
+        light = self._lit_by(self.environment if environment is None else environment).at(fragments)
         points = SurfacePoints.of(self.mesh, fragments)
         radiance, material, normals = shade(self.textures, points, light)
         ones = torch.ones_like(radiance[:, :1])

@@ -30,7 +30,7 @@ class StageLight:
 
     def cast_shadows(self, transport: Transport, base_color: Tensor) -> None:
         """From now on light arrives through `transport`, reflected by vertices of `base_color` [V, 3]."""
-        self._transport, self._base_color = transport, base_color
+        self._transport, self._base_color = transport.toward(self._light.base()), base_color
         self._filtered = None
 
     def update(self, step: int) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from backend.appearance.cube_map import cube_directions, cube_solid_angles
 from backend.appearance.environment import Prefiltered, latlong_to_cube, prefilter
 from backend.appearance.fragments import Fragments
 from backend.appearance.local_light import LocalLight
@@ -186,6 +187,52 @@ def test_arriving_light_is_linear_in_the_light() -> None:
     separate = 2 * arriving(transport, one, albedo) + 0.5 * arriving(transport, two, albedo)
     # Vertices on the fold see nothing of the sky on one side; the clamp of the division by it is not linear.
     torch.testing.assert_close(together, separate, atol=1e-4, rtol=1e-4)
+
+
+def sun(height: float, azimuth: float, strength: float = 400.0) -> torch.Tensor:
+    """A dim sky with one bright texel, [6, 32, 32, 3]."""
+    base = torch.full((6, 32, 32, 3), 1e-3)
+    toward = torch.tensor(
+        [math.cos(height) * math.cos(azimuth), math.cos(height) * math.sin(azimuth), math.sin(height)]
+    )
+    base.view(-1, 3)[(cube_directions(32) @ toward).argmax()] = strength
+    return base
+
+
+@pytest.mark.parametrize("azimuth", [0.5, 0.9])
+def test_a_sun_casts_a_shadow_with_an_edge(device: str, azimuth: float) -> None:
+    floor = patch((0, 0, 0), (2, 0, 0), (0, 2, 0), 40)
+    wall = patch((-1, 0, 0), (0, 2, 0), (0, 0, 1), 40)  # casts its shadow over the floor's half x > -1
+    vertices, normals, triangles = (x.to(device) for x in joined(floor, wall))
+    base = sun(math.radians(40), math.pi + azimuth).to(device)
+    direction = cube_directions(32)[base.cpu().view(-1, 3)[:, 0].argmax()]
+    reach = -float(direction[0] / direction[2])  # of the shadow of a wall of height one
+    coarse = Transport.trace(vertices, normals, triangles, 8, bounce=False)
+    x = vertices[: len(floor[0]), 0].cpu()
+    inner = (floor[0][:, 1].abs() < 0.3) & (x > -0.9)
+    shaded, sunny = inner & (x < -1 + reach - 0.1), inner & (x > -1 + reach + 0.1)
+    assert shaded.sum() > 20 and sunny.sum() > 20
+    fine = arriving(coarse.toward(base), base, torch.ones_like(vertices))[: len(floor[0]), 0].cpu()
+    full = float(400 * direction[2] * 4 * math.pi / (6 * 32 * 32))  # about, were all texels of one size
+    assert float(fine[shaded].max()) < 0.1 * full < 0.5 * full < float(fine[sunny].min())
+    blurred = arriving(coarse, base, torch.ones_like(vertices))[: len(floor[0]), 0].cpu()
+    # The ray through the middle of the sun's box casts another shadow.
+    assert float((blurred - fine).abs()[inner].max()) > 0.5 * full
+
+
+def test_where_nothing_stands_in_the_way_rays_of_their_own_only_sharpen() -> None:
+    vertices, triangles = sphere(12, 24)
+    normals = F.normalize(vertices, dim=-1)
+    coarse = Transport.trace(vertices, normals, triangles, 8, bounce=False)
+    for base, gain in ((sun(0.7, 0.5), 0.02), (latlong_to_cube(studio(32), 32), 1.05)):
+        cosines = (normals @ cube_directions(32).T).clamp(min=0)
+        exact = cosines @ (cube_solid_angles(32)[:, None] * base.reshape(-1, 3))
+        fine = coarse.toward(base)
+        before, after, again = (
+            float((arriving(way, base, torch.ones_like(vertices)) - exact).abs().mean())
+            for way in (coarse, fine, coarse.toward(base.flip(0)).toward(base))
+        )
+        assert after == again < gain * before and before < 0.1 * float(exact.mean())
 
 
 def test_the_light_gets_a_gradient_and_the_albedo_none() -> None:

@@ -55,8 +55,9 @@ def test_with_shadows_it_is_what_direct_filtering_and_transport_give() -> None:
     stage.update(0)
     stage.cast_shadows(transport, color)
     filtered = light.prefilter()
-    arriving = transport.light_vertices(filtered, light.base(), color)
-    expected = LocalLight.at(fragments, transport, filtered, arriving)
+    sunlit = transport.toward(light.base())
+    arriving = sunlit.light_vertices(filtered, light.base(), color)
+    expected = LocalLight.at(fragments, sunlit, filtered, arriving)
     count = len(fragments.pixels)
     directions, roughness = NORMALS[torch.arange(count) % 9], ROUGHNESS[torch.arange(count) % 9]
     for step in (1, 2, 3, 4):
@@ -78,7 +79,8 @@ def test_new_shadows_fall_at_once() -> None:
     stage.cast_shadows(transport, color)
     stage.update(3)
     filtered = light.prefilter()
-    expected = LocalLight.at(fragments, transport, filtered, transport.light_vertices(filtered, light.base(), color))
+    sunlit = transport.toward(light.base())
+    expected = LocalLight.at(fragments, sunlit, filtered, sunlit.light_vertices(filtered, light.base(), color))
     directions = NORMALS[torch.arange(len(fragments.pixels)) % 9]
     torch.testing.assert_close(stage.at(fragments).irradiance(directions), expected.irradiance(directions))
     stage.update(4)
