@@ -19,7 +19,7 @@ from ..kernels.radiance_grid import Cameras, RayGrid, find_depth, train_rays
 from .progress import StageProgress
 from .scene import Scene
 from .settings import Settings
-from .views import TrainingViews
+from .views import TrainingViews, side_that_fits
 
 FIRST_OPACITY = 1e-3  # of a cell
 DENSITY_RATE, COLOR_RATE = 0.1, 0.1  # where density grows faster than color is known, hollows stay full of fog
@@ -38,7 +38,8 @@ def run_carve_stage(scene: Scene, grid: Grid, hull: Tensor, settings: Settings, 
         Stopped: the user stopped the job.
     """
     device = scene.device
-    views = TrainingViews(scene.photos, settings.carve_size, scene.near, device)
+    # Rays are drawn from all photographs at once, so that all are on the device.
+    views = TrainingViews(scene.photos, side_that_fits(scene.photos, settings.carve_size), scene.near, device)
     coarse = Grid.around(scene.bounds, settings.carve_cells)
     empty = scene.silhouettes.signed_distance(coarse.all_positions(device)) / coarse.cell_size
     rays = RayGrid(coarse.origin, coarse.cell_size, coarse.shape, empty)

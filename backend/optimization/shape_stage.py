@@ -119,7 +119,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
     def learn() -> None:
         values = sdf()
         vertices, triangles, neighbors = surface.extract(values)
-        batch = views.batch(draws.indices)
+        batch = views.drawn(draws)
         fragments = Fragments.of(
             vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution, primitives, capacity
         )
@@ -148,7 +148,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         t = step / steps
         decay.to(min(1.0, (step + 1 - progress.first) / 20) * 0.1 ** max(0.0, 2 * t - 1))
         sign_weight.fill_(settings.sign_change * max(0.05, 1 - 4 * t))
-        draws.load(step)
+        views.turn(draws, step)
         if _open_levels(state, t):
             graph.renew()
         if step % BAND_STEPS == 0 and surface.follow():

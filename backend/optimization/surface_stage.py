@@ -82,7 +82,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
         vertices = system.to_vertices(parameters)
         state.vertices = vertices.detach()  # for whoever keeps the state of a stage that is cut short
         normals = vertex_normals(vertices, triangles)
-        batch = views.batch(draws.indices)
+        batch = views.drawn(draws)
         fragments = Fragments.of(
             vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution, primitives, capacity
         )
@@ -108,7 +108,7 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
     graph = StepGraph(learn, device, recorded, progress.warning)
     for step in progress.steps(steps):
         decay.to(0.1 ** (step / steps))
-        draws.load(step)
+        views.turn(draws, step)
         if settings.transport_size and (step == progress.first or step % -(-steps // TRACES) == 0):
             normals = vertex_normals(state.vertices, triangles)
             transport = Transport.trace(state.vertices, normals, triangles, settings.transport_size, settings.bounce)

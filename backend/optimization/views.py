@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from ..capture.loader import Photos
 from ..kernels.rasterize import rasterize
 
 VIEWS_AT_ONCE = 8  # drawn together where all are
+RESIDENT_BYTES = 2 << 30  # of a stage's photographs that a GPU keeps; of more it gets those of each step
 CAPACITY_MARGIN, MASK_MARGIN = 1.1, 1.3  # of the fixed lists of covered pixels
 
 
@@ -41,22 +43,33 @@ class Batch:
 class TrainingViews:
     """All views at one image size.
 
+    Where the photographs are too many for the GPU they stay in main memory, and `turn` fetches those of a step.
+
     Args:
         photos: as loaded.
         longest_side: the images are reduced, never enlarged, to this many pixels.
         near: distance of the near plane, world units.
         samples: most samples along a side of a pixel; fewer where they would be more than `longest_side` in a row.
+        resident: bytes of photographs that a GPU keeps.
 
     Attributes:
         samples: along a side of a pixel.
         resolution: height and width of what is rendered, samples.
-        images: [N, H, W, 4] float16, premultiplied, sRGB-encoded.
+        images: [N, H, W, 4] float16, premultiplied, sRGB-encoded; on the device, or in main memory.
+        valid: [N, H, W, 1] float16 where the images are, or None.
     """
 
-    def __init__(self, photos: Photos, longest_side: int, near: float, device: torch.device, samples: int = 1) -> None:
+    def __init__(
+        self,
+        photos: Photos,
+        longest_side: int,
+        near: float,
+        device: torch.device,
+        samples: int = 1,
+        resident: int = RESIDENT_BYTES,
+    ) -> None:
         height, width = photos.rgba.shape[1:3]
-        factor = min(1.0, longest_side / max(height, width))
-        size = (max(1, round(height * factor)), max(1, round(width * factor)))
+        size = _reduced_size((height, width), longest_side)
         self.samples = max(1, min(samples, longest_side // max(size)))
         self.resolution = (size[0] * self.samples, size[1] * self.samples)
         self.near = near
@@ -66,16 +79,24 @@ class TrainingViews:
         self.intrinsics = photos.intrinsics.to(device) * scale  # [N, 4]
         self.cam_to_world = photos.cam_to_world.to(device)  # [N, 4, 4]
         self.clip_transforms = world_to_clip(self.cam_to_world, self.intrinsics, self.resolution, near)  # [N, 4, 4]
-        self.images = torch.empty(len(photos.rgba), *size, 4, dtype=torch.float16, device=device)
+        self.device = device
+        self.streamed = device.type == "cuda" and len(photos.rgba) * _image_bytes(size) > resident
+        self.images = self._pictures(len(photos.rgba), *size, 4)
         self.valid: Tensor | None = None
         if photos.valid is not None:
-            self.valid = torch.empty(len(photos.rgba), *size, 1, dtype=torch.float16, device=device)
+            self.valid = self._pictures(len(photos.rgba), *size, 1)
+        self._fetched: list[tuple[Tensor, Tensor]] = []  # those of a step on the device, and where they come from
         for i, rgba in enumerate(photos.rgba):
             straight = rgba.to(device).float().div_(255).permute(2, 0, 1)[None]  # [1, 4, H, W]
             premultiplied = torch.cat((straight[:, :3] * straight[:, 3:], straight[:, 3:]), dim=1)
             self.images[i] = self._reduced(premultiplied)
             if self.valid is not None and photos.valid is not None:
                 self.valid[i] = self._reduced(photos.valid[i].to(device).float()[None, None])
+
+    def _pictures(self, *shape: int) -> Tensor:
+        """Room for all photographs; a GPU fetches from pinned memory without waiting."""
+        device = torch.device("cpu") if self.streamed else self.device
+        return torch.empty(shape, dtype=torch.float16, device=device, pin_memory=self.streamed)
 
     def _reduced(self, image: Tensor) -> Tensor:
         """Area average of `image` [1, C, H, W] at the stage's size, [H', W', C]."""
@@ -103,14 +124,56 @@ class TrainingViews:
         return len(self.images)
 
     def batch(self, indices: Tensor) -> Batch:
-        """The views with the given numbers [B], on the device of the images."""
+        """The views with the given numbers [B], on the device of the cameras."""
+        where = indices.to(self.images.device)
+        photo, valid = self.images[where], None if self.valid is None else self.valid[where]
+        return self._batch(photo.to(self.device), None if valid is None else valid.to(self.device), indices)
+
+    def turn(self, draws: Draws, step: int) -> None:
+        """Turn to the draws of a step, and fetch its photographs."""
+        draws.load(step)
+        if not self.streamed:
+            return
+        numbers = draws.numbers(step)
+        if not self._fetched:
+            for source in (self.images, self.valid):
+                if source is not None:
+                    shape = (len(numbers), *source.shape[1:])
+                    self._fetched.append((torch.empty(shape, dtype=source.dtype, device=self.device), source))
+        for target, source in self._fetched:
+            for place, number in enumerate(numbers):
+                target[place].copy_(source[number], non_blocking=True)
+
+    def drawn(self, draws: Draws) -> Batch:
+        """The views of the step that `turn` turned to, always in the same tensors; waits for nothing."""
+        if not self.streamed:
+            return self.batch(draws.indices)
+        photo, *valid = (target for target, _ in self._fetched)
+        return self._batch(photo, valid[0] if valid else None, draws.indices)
+
+    def _batch(self, photo: Tensor, valid: Tensor | None, indices: Tensor) -> Batch:
         return Batch(
-            self.images[indices].float(),
-            None if self.valid is None else self.valid[indices].float(),
+            photo.float(),
+            None if valid is None else valid.float(),
             self.clip_transforms[indices],
             self.cam_to_world[indices, :3, 3],
             indices,
         )
+
+
+def side_that_fits(photos: Photos, longest_side: int, resident: int = RESIDENT_BYTES) -> int:
+    """The longer side, at most `longest_side`, at which all photographs together take no more than `resident` bytes."""
+    taken = len(photos.rgba) * _image_bytes(_reduced_size(photos.resolution, longest_side))
+    return longest_side if taken <= resident else max(1, int(longest_side * math.sqrt(resident / taken)))
+
+
+def _reduced_size(size: tuple[int, int], longest_side: int) -> tuple[int, int]:
+    factor = min(1.0, longest_side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _image_bytes(size: tuple[int, int]) -> int:
+    return size[0] * size[1] * 4 * torch.float16.itemsize
 
 
 @torch.no_grad()
@@ -164,7 +227,9 @@ class Draws:
 
     def __init__(self, views: int, batch: int, steps: int, seed: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self._order = view_order(views, batch, steps, generator).to(device)
+        order = view_order(views, batch, steps, generator)
+        self._numbers: list[list[int]] = order.tolist()
+        self._order = order.to(device)
         batch = min(batch, views)
         self._backgrounds = torch.rand(steps, batch, 1, 1, 3, generator=generator).to(device)
         self._phases = torch.randint(4, (steps,), generator=generator).to(device)
@@ -177,6 +242,10 @@ class Draws:
         self.indices.copy_(self._order[step])
         self.background.copy_(self._backgrounds[step])
         self.phase.copy_(self._phases[step])
+
+    def numbers(self, step: int) -> list[int]:
+        """The views of a step, for the host."""
+        return self._numbers[step]
 
     def some(self, count: int) -> Tensor:
         """Every fourth of `count` numbers, another quarter in each step: [count // 4] int64."""

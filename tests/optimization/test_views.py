@@ -12,7 +12,7 @@ import torch
 from backend.appearance.color import linear_to_srgb
 from backend.appearance.projection import world_to_clip
 from backend.capture.loader import Photos
-from backend.optimization.views import Draws, TrainingViews, view_order
+from backend.optimization.views import Draws, TrainingViews, side_that_fits, view_order
 from tests.capture.builders import orbit_pose
 
 CPU = torch.device("cpu")
@@ -140,6 +140,7 @@ def test_draws_turn_from_step_to_step_in_place() -> None:
     seen = []
     for step in range(20):
         chance.load(step)
+        assert chance.numbers(step) == chance.indices.tolist()
         assert all(now is then for now, then in zip((chance.indices, chance.background, chance.phase), kept))
         seen.append((chance.indices.tolist(), chance.background.flatten().tolist(), int(chance.phase)))
         some = chance.some(103)
@@ -149,3 +150,37 @@ def test_draws_turn_from_step_to_step_in_place() -> None:
     again = Draws(views=9, batch=2, steps=20, seed=3, device=CPU)
     again.load(7)
     assert again.indices.tolist() == seen[7][0] and again.background.flatten().tolist() == seen[7][1]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("checked", [False, True])
+def test_photographs_that_do_not_fit_come_from_main_memory(checked: bool) -> None:
+    valid = torch.rand(7, 9, 12, generator=torch.Generator().manual_seed(1)) > 0.3 if checked else None
+    source, cuda = photos(random_rgba(7, 9, 12), valid), torch.device("cuda")
+    kept, streamed = (TrainingViews(source, 8, 0.01, cuda, resident=room) for room in (1 << 20, 1 << 10))
+    assert not kept.streamed and kept.images.is_cuda
+    assert streamed.streamed and not streamed.images.is_cuda and streamed.images.is_pinned()
+    chance = Draws(views=7, batch=3, steps=10, seed=3, device=cuda)
+    places = set()
+    for step in range(10):
+        for views in (kept, streamed):
+            views.turn(chance, step)
+        expected, found = kept.drawn(chance), streamed.drawn(chance)
+        assert found.photo.is_cuda and torch.equal(found.photo, expected.photo)
+        assert (found.valid is None) == (not checked)
+        if found.valid is not None and expected.valid is not None:
+            assert torch.equal(found.valid, expected.valid)
+        assert torch.equal(found.clip_transforms, expected.clip_transforms)
+        some = torch.tensor([6, 2], device=cuda)
+        assert torch.equal(streamed.batch(some).photo, kept.batch(some).photo)
+        places.add(streamed._fetched[0][0].data_ptr())
+    assert len(places) == 1  # where a recorded step reads
+
+
+def test_a_size_is_found_at_which_all_photographs_fit() -> None:
+    source = photos(random_rgba(5, 60, 80))
+    assert side_that_fits(source, 100) == 100
+    for room in (5 * 60 * 80 * 8, 100_000, 30_000):
+        side = side_that_fits(source, 80, room)
+        views = TrainingViews(source, side, 0.01, CPU)
+        assert 0.85 * room < views.images.numel() * 2 <= 1.02 * room
