@@ -163,7 +163,8 @@ def _load_scene(capture: Capture, settings: Settings, device: torch.device, job:
     def loaded(done: int, all_of_them: int) -> None:
         _tell(job, "prepare", LIBRARIES_LOADED + done / all_of_them * (PHOTOS_LOADED - LIBRARIES_LOADED))
 
-    photos = load_photos(capture.split("train"), max_size=settings.max_size or None, progress=loaded)
+    used = max(settings.carve_size, settings.shape_size, settings.surface_size, settings.texture_stage_size)
+    photos = load_photos(capture.split("train"), max_size=min(settings.max_size or used, used), progress=loaded)
     for warning in photos.warnings:
         job.warning(warning)
     region = None if capture.bounds is None else torch.from_numpy(np.asarray(capture.bounds, np.float32))

@@ -46,7 +46,8 @@ class Settings:
         rasterizer: warp, or nvdiffrast where it is installed.
         seed: of all random choices.
         holdout: every so many views are kept for evaluation where the capture has no test split; 0 uses all.
-        max_size: photographs are reduced to this many pixels on their longer side; 0 keeps them.
+        max_size: photographs are reduced to this many pixels on their longer side, and at least to what the largest
+            stage uses; 0 is no more than that.
         batch: photographs per step.
         grid_cells: cells of the field along the longest side of the object.
         carve_cells: voxels of the radiance field along the longest side of the object.
