@@ -9,6 +9,7 @@ squared error follow from three sums over all the photographs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -58,6 +59,7 @@ def find_metal(
     views: TrainingViews,
     light: StageLight,
     primitives: Primitives,
+    heed: Callable[[], None],
 ) -> MetalEvidence:
     """Fit both kinds to all photographs.
 
@@ -66,10 +68,12 @@ def find_metal(
         triangles: [T, 3] int32.
         views: of one sample a pixel.
         light: at this mesh.
+        heed: called every few views; may raise.
     """
     sums = _Sums(len(vertices), vertices.device)
     attributes = torch.cat((vertices, normals), dim=1)
     for indices in torch.arange(len(views), device=vertices.device).split(VIEWS_AT_ONCE):
+        heed()
         batch = views.batch(indices)
         fragments = Fragments.of(
             vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution, primitives

@@ -85,6 +85,14 @@ class StageProgress:
                 kept = now
                 self._keep(self.steps_done)
 
+    def heed(self) -> None:
+        """Within a long step: wait while the job is paused.
+
+        Raises:
+            Stopped: the user stopped the job.
+        """
+        self._job.should_stop()
+
     def observe_error(self, squared: Tensor) -> None:
         """Take note of a step's squared errors, of any shape, for the running PSNR."""
         error = squared.mean()

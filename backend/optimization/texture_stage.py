@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -116,7 +117,7 @@ def run_texture_stage(
     start = state.textures
     if settings.metal_evidence:
         small = TrainingViews(scene.photos, min(EVIDENCE_SIZE, settings.texture_stage_size), scene.near, device)
-        start = _told_apart(state, small, light, primitives, texels)
+        start = _told_apart(state, small, light, primitives, texels, progress.heed)
     textures = start.clone().requires_grad_()
     optimizer = adam(
         [([textures], settings.texture_rate), (state.light.parameters(), LIGHT_RATE * light.interval)], device
@@ -127,7 +128,7 @@ def run_texture_stage(
     error = torch.zeros((), device=device)
 
     def learn() -> None:
-        batch = views.batch(draws.indices)
+        batch = views.drawn(draws)
         fragments, points = frames.of(batch)
         light_learns = light.update(step)
         material, normal_xy = sample_values(textures, points)
@@ -149,7 +150,7 @@ def run_texture_stage(
     graph = StepGraph(learn, device, recorded, progress.warning)
     for step in progress.steps(settings.texture_steps):
         decay.to(0.05 ** (step / settings.texture_steps))
-        draws.load(step)
+        views.turn(draws, step)
         graph.run()
         progress.observe_error(error)
     state.textures = textures.detach()
@@ -157,13 +158,18 @@ def run_texture_stage(
 
 @torch.no_grad()
 def _told_apart(
-    state: TextureState, views: TrainingViews, light: StageLight, primitives: Primitives, texels: TexelMap
+    state: TextureState,
+    views: TrainingViews,
+    light: StageLight,
+    primitives: Primitives,
+    texels: TexelMap,
+    heed: Callable[[], None],
 ) -> Tensor:
     """The textures [H, W, 7], with the best metal where the photographs speak for it and none where they speak against
     it."""
     mesh = state.mesh
     light.update(0)
-    evidence = find_metal(mesh.vertices, mesh.normals, mesh.triangles, views, light, primitives)
+    evidence = find_metal(mesh.vertices, mesh.normals, mesh.triangles, views, light, primitives, heed)
     attributes = torch.cat((evidence.material, evidence.metal, evidence.dielectric), dim=1)
     found = bake_attributes(attributes, mesh.triangles, texels)
     metal, dielectric = found[..., 5:6], found[..., 6:]

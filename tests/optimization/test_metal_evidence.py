@@ -19,7 +19,7 @@ from backend.kernels.primitives import WARP
 from backend.kernels.vertex_normals import vertex_normals
 from backend.optimization.metal_evidence import MetalEvidence, find_metal
 from backend.optimization.stage_light import StageLight
-from backend.optimization.views import TrainingViews
+from backend.optimization.views import VIEWS_AT_ONCE, TrainingViews
 from tests.optimization.synthetic import bumpy_sphere, write_capture
 
 SIZE = 48
@@ -54,7 +54,9 @@ def found(
     light.cast_shadows(Transport.trace(vertices, normals, triangles, 4, bounce=True), torch.full_like(vertices, 0.6))
     light.update(0)
     photos = TrainingViews(load_photos(views), SIZE, 0.01, device)
-    evidence = find_metal(vertices, normals, triangles, photos, light, WARP)
+    calls: list[int] = []
+    evidence = find_metal(vertices, normals, triangles, photos, light, WARP, lambda: calls.append(1))
+    assert len(calls) == len(photos) / VIEWS_AT_ONCE  # so that it can be stopped
     found = MetalEvidence(evidence.metal.cpu(), evidence.dielectric.cpu(), evidence.material.cpu())
     return found, vertices.cpu()
 
