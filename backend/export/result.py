@@ -48,7 +48,7 @@ RIGHTS = (
     "The rights in this asset are those in the photographs it was made from; "
     "the licence of Unrender, GPL-3.0-or-later, does not extend to it."
 )
-PACKAGES = ("torch", "warp-lang", "numpy", "pillow", "OpenEXR", "xatlas", "trimesh", "scipy", "nvdiffrast")
+PACKAGES = ("torch", "warp-lang", "numpy", "pillow", "OpenEXR", "trimesh", "scipy", "nvdiffrast")
 
 
 def write_result(
