@@ -13,6 +13,10 @@ from backend.kernels.bridge import MODULE_OPTIONS, as_warp, launch, launch_range
 
 wp.set_module_options(MODULE_OPTIONS)
 
+# Times the largest gradient of the steps before, beyond which a gradient is cut off. Such a one is an accident (a
+# sliver seen edge on), and taken at its word it would hold all other entries back for a hundred steps.
+SURPRISE = wp.constant(wp.float32(3.0))
+
 
 def uniform_step(
     parameter: Tensor,
@@ -29,7 +33,7 @@ def uniform_step(
         parameter: [...] float32, contiguous.
         gradient: as `parameter`.
         first: as `parameter`, mean of gradients; contiguous.
-        second: [] float32, mean of the largest entry's square.
+        second: [] float32, mean of the largest entry's square, as far as it was no surprise.
         count: [] float32, steps so far.
         rate: [] float32.
         betas: how much of the two means a step keeps.
@@ -39,13 +43,13 @@ def uniform_step(
     if not parameter.numel():
         return
     largest = torch.linalg.vector_norm(gradient, torch.inf)  # []
-    length = torch.empty_like(second)  # [] of the step, per unit of `first`
+    scale = torch.empty(2, device=device)  # length of the step per unit of `first`, and what gradients are cut off at
     numbers = [as_warp(x.reshape(1), wp.float32) for x in (largest, rate)]
     state = [as_warp(second.view(1), wp.float32), as_warp(count.view(1), wp.float32)]
-    step = as_warp(length.view(1), wp.float32)
-    launch(_measure, 1, [*betas, *numbers], [*state, step], device)
+    found = as_warp(scale, wp.float32)
+    launch(_measure, 1, [*betas, *numbers], [*state, found], device)
     flat = [as_warp(x.view(-1), wp.float32) for x in (gradient, first, parameter)]
-    launch_range(_move, parameter.numel(), [betas[0], step, flat[0]], flat[1:], device)
+    launch_range(_move, parameter.numel(), [betas[0], found, flat[0]], flat[1:], device)
 
 
 @wp.kernel
@@ -57,16 +61,20 @@ def _measure(
     rate: wp.array(dtype=wp.float32),
     second: wp.array(dtype=wp.float32),
     count: wp.array(dtype=wp.float32),
-    step: wp.array(dtype=wp.float32),
+    scale: wp.array(dtype=wp.float32),
 ):
     """One thread. Both means are divided by 1 − β^n: they started from zero."""
     n = count[0] + 1.0
+    limit = largest[0]
+    if second[0] > 0.0:
+        limit = wp.min(limit, SURPRISE * wp.sqrt(second[0] / (1.0 - wp.pow(beta2, n - 1.0))))
     count[0] = n
-    mean = beta2 * second[0] + (1.0 - beta2) * largest[0] * largest[0]
+    mean = beta2 * second[0] + (1.0 - beta2) * limit * limit
     second[0] = mean
     correction1 = 1.0 - wp.pow(beta1, n)
     correction2 = 1.0 - wp.pow(beta2, n)
-    step[0] = rate[0] / correction1 / (wp.sqrt(mean / correction2) + 1.0e-20)
+    scale[0] = rate[0] / correction1 / (wp.sqrt(mean / correction2) + 1.0e-20)
+    scale[1] = limit
 
 
 @wp.kernel
@@ -74,12 +82,12 @@ def _measure(
 def _move(
     begin: wp.int32,
     beta1: wp.float32,
-    step: wp.array(dtype=wp.float32),
+    scale: wp.array(dtype=wp.float32),
     gradient: wp.array(dtype=wp.float32),
     first: wp.array(dtype=wp.float32),
     parameter: wp.array(dtype=wp.float32),
 ):
     i = begin + wp.tid()
-    mean = beta1 * first[i] + (1.0 - beta1) * gradient[i]
+    mean = beta1 * first[i] + (1.0 - beta1) * wp.clamp(gradient[i], -scale[1], scale[1])
     first[i] = mean
-    parameter[i] = parameter[i] - step[0] * mean
+    parameter[i] = parameter[i] - scale[0] * mean

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Adam with one second moment for a whole tensor: keeps the directions of smoothed gradients (Large Steps, 4.3)."""
+"""Adam with one second moment for a whole tensor: keeps the directions of smoothed gradients (Large Steps, 4.3).
+
+A gradient that is larger than all before by far is cut off, see `kernels.uniform_step`.
+"""
 
 from __future__ import annotations
 
