@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..appearance.textured_mesh import TexturedMesh
-from ..capture import Capture, read_capture, write_capture_json
-from ..capture.loader import load_photos
+from ..capture import Capture, View, read_capture, write_capture_json
+from ..capture.loader import Photos, load_photos
 from ..errors import UserError
 from ..export.result import write_result
 from ..export.summary import summarize
@@ -31,11 +31,12 @@ from ..job import Job
 from ..kernels.primitives import check_rasterizer
 from .atlas_task import AtlasTask
 from .bake import bake, make_asset
+from .camera_alignment import Aligner, Alignment, align_cameras
 from .carve_stage import run_carve_stage
 from .checkpoint import Checkpoint
 from .preview import Previews
 from .progress import StageProgress
-from .resume import Keeper, check_same_job, fingerprint, restore_shape, restore_surface
+from .resume import Keeper, check_same_job, fingerprint, restore_alignment, restore_shape, restore_surface
 from .scene import Scene
 from .settings import Settings
 from .shape_stage import ShapeState, run_shape_stage, visual_hull
@@ -96,6 +97,7 @@ class _Run:
     keeper: Keeper
     previews: Previews
     start_mesh: StartMesh | None
+    alignment: Alignment
 
     def tell(self, stage: str, share: float) -> None:
         """Say how much of a part without steps is done, and obey."""
@@ -104,6 +106,12 @@ class _Run:
     def progress(self, stage: str, first: int = 0, keep: Callable[[int], None] | None = None) -> StageProgress:
         """Steps of a stage from `first` on, whose state `keep` writes."""
         return StageProgress(self.job, stage, previews=self.previews, first=first, keep=keep)
+
+    def aligned(self, alignment: Alignment) -> _Run:
+        """The same with refined cameras, which go into all further checkpoints."""
+        self.keeper.alignment = alignment
+        photos = replace(self.scene.photos, cam_to_world=alignment.cam_to_world)
+        return replace(self, scene=replace(self.scene, photos=photos), alignment=alignment)
 
     def show(self, surface: SurfaceState) -> None:
         """Show a mesh at the end of a stage."""
@@ -147,15 +155,18 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings, start_mesh: St
     with timer.part("load"):
         scene = _load_scene(capture, settings, device, job)
     previews = Previews(job, job.files.preview, settings.preview_seconds)
-    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh)
+    given = Alignment.of(scene.photos.cam_to_world)
+    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh, given)
+    aligned = None
     if checkpoint is None or checkpoint.stage == "shape":
         surface = _mesh(run, _shape(run, checkpoint))
     else:
-        surface = restore_surface(checkpoint, scene, settings)
-    side = texture_side(surface.vertices, surface.triangles, scene.photos, settings.texture_size)
+        surface, aligned = restore_surface(checkpoint, scene, settings), restore_alignment(checkpoint, given)
+    run = _align(run, surface) if aligned is None else run.aligned(aligned)
+    side = texture_side(surface.vertices, surface.triangles, run.scene.photos, settings.texture_size)
     with AtlasTask(surface.vertices, surface.triangles, side) as atlas:
         if checkpoint is None or checkpoint.stage != "texture":
-            _surface(run, surface, checkpoint.step if checkpoint and checkpoint.stage == "surface" else 0)
+            run = _surface(run, surface, checkpoint.step if checkpoint and checkpoint.stage == "surface" else 0)
         return _export(run, *_texture(run, surface, atlas))
 
 
@@ -235,7 +246,17 @@ def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
     return surface
 
 
-def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
+def _align(run: _Run, surface: SurfaceState, again: bool = False) -> _Run:
+    """The same with cameras that fit the mesh; `again` after the surface stage, which fits the mesh to the cameras."""
+    if not run.settings.refine_cameras or run.job.finish_requested or (again and not run.alignment.moved):
+        return run
+    with run.timer.part("cameras"):
+        aligner = Aligner(surface, run.scene, run.settings, shadows=again)
+        alignment = align_cameras(aligner, run.alignment, partial(run.tell, "cameras"))
+    return run.aligned(alignment)
+
+
+def _surface(run: _Run, surface: SurfaceState, first: int) -> _Run:
     """The surface stage from step `first` on; left out when the artist wants the result now."""
     if not run.job.finish_requested:
         with run.timer.part("surface"):
@@ -249,7 +270,9 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
             )
         surface.vertices = unfold(surface.vertices, surface.triangles)
         run.show(surface)
+        run = _align(run, surface, again=True)
     run.keeper.surface(surface, stage="texture")
+    return run
 
 
 def _texture(run: _Run, surface: SurfaceState, task: AtlasTask) -> tuple[TextureState, Atlas, TexelMap]:
@@ -276,12 +299,18 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
         name = run.capture.root.resolve().name or "Asset"
         asset = make_asset(state.mesh, atlas.uvs, state.textures, environment, texels, name)
         run.tell("export", 0.2)
-        sheet = summarize(asset, run.capture.views, device=str(device))
+        views = _refined(run.capture, run.scene.photos, run.alignment)
+        sheet = summarize(asset, views, device=str(device))
     report: dict[str, Any] = {
         "settings": asdict(run.settings),
         "seconds": {k: round(v, 3) for k, v in run.timer.seconds.items()},
         "start_mesh": run.keeper.mark["start mesh"] or None,  # SHA-256
         "device": _device_name(device),
+        "cameras": {
+            "moved": run.alignment.moved,
+            "shift_rms": round(run.alignment.shift_rms, 3),  # pixels of the photographs
+            "shift_max": round(float(run.alignment.shift.max()), 3),
+        },
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
         "atlas": {
             "method": atlas.method,
@@ -291,9 +320,17 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
         },
     }
     run.tell("export", 0.7)
-    result = write_result(run.job.files.result, asset, run.capture.views, report, sheet)
+    result = write_result(run.job.files.result, asset, views, report, sheet)
     run.job.report("export", 100, 100)  # too late to be stopped
     return result
+
+
+def _refined(capture: Capture, photos: Photos, alignment: Alignment) -> tuple[View, ...]:
+    """The views of the capture, those that the asset was made from where they were found to stand."""
+    if not alignment.moved:
+        return capture.views
+    poses = dict(zip(photos.names, alignment.cam_to_world.double().cpu().numpy(), strict=True))
+    return tuple(replace(view, cam_to_world=poses.get(view.name, view.cam_to_world)) for view in capture.views)
 
 
 def _device_name(device: torch.device) -> str:
