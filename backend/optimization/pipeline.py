@@ -34,6 +34,7 @@ from .bake import bake, make_asset
 from .camera_alignment import Aligner, Alignment, align_cameras
 from .carve_stage import run_carve_stage
 from .checkpoint import Checkpoint
+from .exposures import even_out
 from .preview import Previews
 from .progress import StageProgress
 from .resume import Keeper, check_same_job, fingerprint, restore_alignment, restore_shape, restore_surface
@@ -178,7 +179,7 @@ def _load_scene(capture: Capture, settings: Settings, device: torch.device, job:
     for warning in photos.warnings:
         job.warning(warning)
     region = None if capture.bounds is None else torch.from_numpy(np.asarray(capture.bounds, np.float32))
-    scene = Scene.of(photos, region, device)
+    scene = Scene.of(even_out(photos), region, device)
     _tell(job, "prepare", BOUNDS_FOUND)
     return scene
 
