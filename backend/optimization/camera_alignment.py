@@ -33,6 +33,7 @@ from .stage_light import StageLight
 from .surface_stage import SurfaceState
 from .views import VIEWS_AT_ONCE, TrainingViews
 
+SIZE = 400  # longer side of the images that are compared, pixels, where the photographs have as many
 ROUNDS = 3  # of Gauss-Newton
 DAMPING, MORE_DAMPING = 1e-3, 30.0  # Levenberg's, relative; what it is multiplied with where a step made things worse
 # Shift of the images, root mean square over the views, pixels, below which the given cameras stay. With exact cameras
@@ -129,7 +130,7 @@ class Aligner:
     """
 
     def __init__(self, surface: SurfaceState, scene: Scene, settings: Settings, shadows: bool) -> None:
-        self.views = TrainingViews(scene.photos, settings.surface_size, scene.near, scene.device)
+        self.views = TrainingViews(scene.photos, min(SIZE, settings.surface_size), scene.near, scene.device)
         self.scale = max(scene.photos.resolution) / max(self.views.resolution)  # pixels of the photographs in one
         self._masked = scene.photos.masked.to(scene.device)
         self._surface = surface

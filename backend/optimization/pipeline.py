@@ -111,8 +111,9 @@ class _Run:
     def aligned(self, alignment: Alignment) -> _Run:
         """The same with refined cameras, which go into all further checkpoints."""
         self.keeper.alignment = alignment
-        photos = replace(self.scene.photos, cam_to_world=alignment.cam_to_world)
-        return replace(self, scene=replace(self.scene, photos=photos), alignment=alignment)
+        if torch.equal(alignment.cam_to_world, self.alignment.cam_to_world):
+            return replace(self, alignment=alignment)
+        return replace(self, scene=self.scene.with_cameras(alignment.cam_to_world), alignment=alignment)
 
     def show(self, surface: SurfaceState) -> None:
         """Show a mesh at the end of a stage."""
@@ -156,14 +157,11 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings, start_mesh: St
     with timer.part("load"):
         scene = _load_scene(capture, settings, device, job)
     previews = Previews(job, job.files.preview, settings.preview_seconds)
-    given = Alignment.of(scene.photos.cam_to_world)
+    given = Alignment.of(scene.photos.cam_to_world.to(device))
     run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh, given)
-    aligned = None
-    if checkpoint is None or checkpoint.stage == "shape":
-        surface = _mesh(run, _shape(run, checkpoint))
-    else:
-        surface, aligned = restore_surface(checkpoint, scene, settings), restore_alignment(checkpoint, given)
-    run = _align(run, surface) if aligned is None else run.aligned(aligned)
+    if checkpoint is not None and (kept := restore_alignment(checkpoint, given)) is not None:
+        run = run.aligned(kept)
+    run, surface = _even_mesh(run, checkpoint)
     side = texture_side(surface.vertices, surface.triangles, run.scene.photos, settings.texture_size)
     with AtlasTask(surface.vertices, surface.triangles, side) as atlas:
         if checkpoint is None or checkpoint.stage != "texture":
@@ -182,6 +180,31 @@ def _load_scene(capture: Capture, settings: Settings, device: torch.device, job:
     scene = Scene.of(even_out(photos), region, device)
     _tell(job, "prepare", BOUNDS_FOUND)
     return scene
+
+
+def _even_mesh(run: _Run, checkpoint: Checkpoint | None) -> tuple[_Run, SurfaceState]:
+    """The mesh that the surface stage begins with, and the run with cameras that fit it.
+
+    Where the cameras had to be moved, the shape stage begins once more: the hull of silhouettes that did not meet, and
+    what grew in it, are worse than anything the later stages could mend.
+    """
+    if checkpoint is not None and checkpoint.stage != "shape":
+        surface = restore_surface(checkpoint, run.scene, run.settings)
+        if run.keeper.alignment is not None:
+            return run, surface
+    else:
+        surface = _mesh(run, _shape(run, checkpoint))
+    first = not run.alignment.moved
+    run = _align(run, surface)
+    if first and run.alignment.moved:
+        rms, most = run.alignment.shift_rms, float(run.alignment.shift.max())
+        run.job.warning(
+            f"the cameras did not quite fit the photographs: they were moved by {rms:.1f} pixels on average, "
+            f"{most:.1f} at most, and the shape stage begins once more"
+        )
+        surface = _mesh(run, _shape(run, None))
+        run = _align(run, surface)
+    return run, surface
 
 
 def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
@@ -247,12 +270,12 @@ def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
     return surface
 
 
-def _align(run: _Run, surface: SurfaceState, again: bool = False) -> _Run:
-    """The same with cameras that fit the mesh; `again` after the surface stage, which fits the mesh to the cameras."""
-    if not run.settings.refine_cameras or run.job.finish_requested or (again and not run.alignment.moved):
+def _align(run: _Run, surface: SurfaceState, shadows: bool = False) -> _Run:
+    """The run with cameras that fit the mesh, which was learned with or without `shadows`."""
+    if not run.settings.refine_cameras or run.job.finish_requested:
         return run
     with run.timer.part("cameras"):
-        aligner = Aligner(surface, run.scene, run.settings, shadows=again)
+        aligner = Aligner(surface, run.scene, run.settings, shadows)
         alignment = align_cameras(aligner, run.alignment, partial(run.tell, "cameras"))
     return run.aligned(alignment)
 
@@ -271,7 +294,8 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> _Run:
             )
         surface.vertices = unfold(surface.vertices, surface.triangles)
         run.show(surface)
-        run = _align(run, surface, again=True)
+        if run.alignment.moved:  # the mesh has come nearer to the photographs, and so can the cameras
+            run = _align(run, surface, shadows=True)
     run.keeper.surface(surface, stage="texture")
     return run
 

@@ -84,13 +84,13 @@ class Keeper:
     def surface(self, state: SurfaceState, step: int = 0, stage: str = "surface") -> None:
         """In the surface stage, before `step`, or at the start of the texture stage."""
         mesh = {"vertices": state.vertices, "triangles": state.triangles}
-        cameras = {}
-        if self.alignment is not None:
-            cameras = {"cameras.cam_to_world": self.alignment.cam_to_world, "cameras.shift": self.alignment.shift}
-        self._save(stage, step, mesh | cameras | _tensors(material=state.material, light=state.light))
+        self._save(stage, step, mesh | _tensors(material=state.material, light=state.light))
 
     def _save(self, stage: str, step: int, tensors: dict[str, Tensor]) -> None:
         if not self._closed:
+            if self.alignment is not None:
+                cameras = {"cam_to_world": self.alignment.cam_to_world, "shift": self.alignment.shift}
+                tensors = tensors | {f"cameras.{name}": value for name, value in cameras.items()}
             Checkpoint(stage, self.mark, self._timer.seconds, tensors, step).save(self._job.files.checkpoint)
             self._closed = self._job.finish_requested
 
@@ -111,7 +111,7 @@ def restore_surface(checkpoint: Checkpoint, scene: Scene, settings: Settings) ->
 
 
 def restore_alignment(checkpoint: Checkpoint, given: Alignment) -> Alignment | None:
-    """The cameras that `Keeper.surface` wrote, on the device of those `given`; None where they had not been refined."""
+    """The cameras that a `Keeper` wrote, on the device of those `given`; None where they had not been refined."""
     if "cameras.cam_to_world" not in checkpoint.tensors:
         return None
     cam_to_world, shift = (checkpoint.tensors[f"cameras.{name}"] for name in ("cam_to_world", "shift"))

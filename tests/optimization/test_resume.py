@@ -153,9 +153,14 @@ def test_refined_cameras_are_kept_and_end_up_in_the_result(capture: Path, tmp_pa
     (off / "capture.json").write_text(json.dumps(document))
     job = tmp_path / "job"
     with pytest.raises(Stopped):
-        run(off, job, stop_at(SHOWN_BEFORE_SURFACE + 3))
+        run(off, job, stop_at(SHOWN_BEFORE_SURFACE + 4))
+    early = checkpoint(job)
+    assert (early.stage, early.step) == ("shape", 4)  # of the second time, with better cameras
+    with pytest.raises(Stopped):
+        run(off, job, stop_at(SHOWN_BEFORE_SURFACE - 4 + 3), resume=True)
     kept = checkpoint(job)
     assert (kept.stage, kept.step) == ("surface", 3)
+    assert not torch.equal(early.tensors["cameras.cam_to_world"], kept.tensors["cameras.cam_to_world"])
     given = torch.tensor([view["cam_to_world"] for view in document["views"] if view["split"] == "train"])
     assert float(kept.tensors["cameras.shift"].min()) > 0.1
     assert float((kept.tensors["cameras.cam_to_world"] - given).abs().amax((1, 2)).min()) > 1e-3
