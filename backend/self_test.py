@@ -49,7 +49,7 @@ SMALL = {
     "table_size": 8,
     "preview_seconds": 0,
 }
-STAGES = ("prepare", "carve", "compare", "shape", "remesh", "surface", "atlas", "texture", "export")
+STAGES = ("prepare", "carve", "compare", "shape", "remesh", "cameras", "surface", "atlas", "texture", "export")
 COMPILED = 0.6  # share of the time after which the kernels are compiled
 LEAST_PSNR = 20.0  # one flat color has 17.5 dB, the stages reach 22.5
 

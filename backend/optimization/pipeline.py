@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..appearance.textured_mesh import TexturedMesh
-from ..capture import Capture, read_capture, write_capture_json
-from ..capture.loader import load_photos
+from ..capture import Capture, View, read_capture, write_capture_json
+from ..capture.loader import Photos, load_photos
 from ..errors import UserError
 from ..export.result import write_result
 from ..export.summary import summarize
@@ -31,11 +31,13 @@ from ..job import Job
 from ..kernels.primitives import check_rasterizer
 from .atlas_task import AtlasTask
 from .bake import bake, make_asset
+from .camera_alignment import Aligner, Alignment, align_cameras
 from .carve_stage import run_carve_stage
 from .checkpoint import Checkpoint
+from .exposures import even_out
 from .preview import Previews
 from .progress import StageProgress
-from .resume import Keeper, check_same_job, fingerprint, restore_shape, restore_surface
+from .resume import Keeper, check_same_job, fingerprint, restore_alignment, restore_shape, restore_surface
 from .scene import Scene
 from .settings import Settings
 from .shape_stage import ShapeState, run_shape_stage, visual_hull
@@ -96,6 +98,7 @@ class _Run:
     keeper: Keeper
     previews: Previews
     start_mesh: StartMesh | None
+    alignment: Alignment
 
     def tell(self, stage: str, share: float) -> None:
         """Say how much of a part without steps is done, and obey."""
@@ -104,6 +107,13 @@ class _Run:
     def progress(self, stage: str, first: int = 0, keep: Callable[[int], None] | None = None) -> StageProgress:
         """Steps of a stage from `first` on, whose state `keep` writes."""
         return StageProgress(self.job, stage, previews=self.previews, first=first, keep=keep)
+
+    def aligned(self, alignment: Alignment) -> _Run:
+        """The same with refined cameras, which go into all further checkpoints."""
+        self.keeper.alignment = alignment
+        if torch.equal(alignment.cam_to_world, self.alignment.cam_to_world):
+            return replace(self, alignment=alignment)
+        return replace(self, scene=self.scene.with_cameras(alignment.cam_to_world), alignment=alignment)
 
     def show(self, surface: SurfaceState) -> None:
         """Show a mesh at the end of a stage."""
@@ -147,15 +157,15 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings, start_mesh: St
     with timer.part("load"):
         scene = _load_scene(capture, settings, device, job)
     previews = Previews(job, job.files.preview, settings.preview_seconds)
-    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh)
-    if checkpoint is None or checkpoint.stage == "shape":
-        surface = _mesh(run, _shape(run, checkpoint))
-    else:
-        surface = restore_surface(checkpoint, scene, settings)
-    side = texture_side(surface.vertices, surface.triangles, scene.photos, settings.texture_size)
+    given = Alignment.of(scene.photos.cam_to_world.to(device))
+    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh, given)
+    if checkpoint is not None and (kept := restore_alignment(checkpoint, given)) is not None:
+        run = run.aligned(kept)
+    run, surface = _even_mesh(run, checkpoint)
+    side = texture_side(surface.vertices, surface.triangles, run.scene.photos, settings.texture_size)
     with AtlasTask(surface.vertices, surface.triangles, side) as atlas:
         if checkpoint is None or checkpoint.stage != "texture":
-            _surface(run, surface, checkpoint.step if checkpoint and checkpoint.stage == "surface" else 0)
+            run = _surface(run, surface, checkpoint.step if checkpoint and checkpoint.stage == "surface" else 0)
         return _export(run, *_texture(run, surface, atlas))
 
 
@@ -168,9 +178,34 @@ def _load_scene(capture: Capture, settings: Settings, device: torch.device, job:
     for warning in photos.warnings:
         job.warning(warning)
     region = None if capture.bounds is None else torch.from_numpy(np.asarray(capture.bounds, np.float32))
-    scene = Scene.of(photos, region, device)
+    scene = Scene.of(even_out(photos), region, device)
     _tell(job, "prepare", BOUNDS_FOUND)
     return scene
+
+
+def _even_mesh(run: _Run, checkpoint: Checkpoint | None) -> tuple[_Run, SurfaceState]:
+    """The mesh that the surface stage begins with, and the run with cameras that fit it.
+
+    Where the cameras had to be moved, the shape stage begins once more: the hull of silhouettes that did not meet, and
+    what grew in it, are worse than anything the later stages could mend.
+    """
+    if checkpoint is not None and checkpoint.stage != "shape":
+        surface = restore_surface(checkpoint, run.scene, run.settings)
+        if run.keeper.alignment is not None:
+            return run, surface
+    else:
+        surface = _mesh(run, _shape(run, checkpoint))
+    first = not run.alignment.moved
+    run = _align(run, surface)
+    if first and run.alignment.moved:
+        rms, most = run.alignment.shift_rms, float(run.alignment.shift.max())
+        run.job.warning(
+            f"the cameras did not quite fit the photographs: they were moved by {rms:.1f} pixels on average, "
+            f"{most:.1f} at most, and the shape stage begins once more"
+        )
+        surface = _mesh(run, _shape(run, None))
+        run = _align(run, surface)
+    return run, surface
 
 
 def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
@@ -236,7 +271,17 @@ def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
     return surface
 
 
-def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
+def _align(run: _Run, surface: SurfaceState, shadows: bool = False) -> _Run:
+    """The run with cameras that fit the mesh, which was learned with or without `shadows`."""
+    if not run.settings.refine_cameras or run.job.finish_requested:
+        return run
+    with run.timer.part("cameras"):
+        aligner = Aligner(surface, run.scene, run.settings, shadows)
+        alignment = align_cameras(aligner, run.alignment, partial(run.tell, "cameras"))
+    return run.aligned(alignment)
+
+
+def _surface(run: _Run, surface: SurfaceState, first: int) -> _Run:
     """The surface stage from step `first` on; left out when the artist wants the result now."""
     if not run.job.finish_requested:
         with run.timer.part("surface"):
@@ -250,7 +295,10 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> None:
             )
         surface.vertices = unfold(surface.vertices, surface.triangles)
         run.show(surface)
+        if run.alignment.moved:  # the mesh has come nearer to the photographs, and so can the cameras
+            run = _align(run, surface, shadows=True)
     run.keeper.surface(surface, stage="texture")
+    return run
 
 
 def _texture(run: _Run, surface: SurfaceState, task: AtlasTask) -> tuple[TextureState, Atlas, TexelMap]:
@@ -277,12 +325,18 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
         name = run.capture.root.resolve().name or "Asset"
         asset = make_asset(state.mesh, atlas.uvs, state.textures, environment, texels, name)
         run.tell("export", 0.2)
-        sheet = summarize(asset, run.capture.views, device=str(device))
+        views = _refined(run.capture, run.scene.photos, run.alignment)
+        sheet = summarize(asset, views, device=str(device))
     report: dict[str, Any] = {
         "settings": asdict(run.settings),
         "seconds": {k: round(v, 3) for k, v in run.timer.seconds.items()},
         "start_mesh": run.keeper.mark["start mesh"] or None,  # SHA-256
         "device": _device_name(device),
+        "cameras": {
+            "moved": run.alignment.moved,
+            "shift_rms": round(run.alignment.shift_rms, 3),  # pixels of the photographs
+            "shift_max": round(float(run.alignment.shift.max()), 3),
+        },
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
         "atlas": {
             "method": atlas.method,
@@ -292,9 +346,17 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
         },
     }
     run.tell("export", 0.7)
-    result = write_result(run.job.files.result, asset, run.capture.views, report, sheet)
+    result = write_result(run.job.files.result, asset, views, report, sheet)
     run.job.report("export", 100, 100)  # too late to be stopped
     return result
+
+
+def _refined(capture: Capture, photos: Photos, alignment: Alignment) -> tuple[View, ...]:
+    """The views of the capture, those that the asset was made from where they were found to stand."""
+    if not alignment.moved:
+        return capture.views
+    poses = dict(zip(photos.names, alignment.cam_to_world.double().cpu().numpy(), strict=True))
+    return tuple(replace(view, cam_to_world=poses.get(view.name, view.cam_to_world)) for view in capture.views)
 
 
 def _device_name(device: torch.device) -> str:

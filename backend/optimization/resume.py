@@ -16,6 +16,7 @@ from ..capture import Capture
 from ..errors import UserError
 from ..geometry.band import Grid
 from ..job import Job
+from .camera_alignment import Alignment
 from .checkpoint import Checkpoint
 from .scene import Scene
 from .settings import Settings
@@ -63,11 +64,16 @@ class Keeper:
     """Writes the checkpoints of one job.
 
     When the artist asks to finish now, the checkpoint of that moment stays, so that the job can go on from it later.
+
+    Attributes:
+        mark: the job's fingerprint.
+        alignment: the refined cameras, once there are any.
     """
 
     def __init__(self, job: Job, mark: dict[str, Any], timer: Timer) -> None:
         self._job = job
         self.mark = mark
+        self.alignment: Alignment | None = None
         self._timer = timer
         self._closed = False
 
@@ -82,6 +88,9 @@ class Keeper:
 
     def _save(self, stage: str, step: int, tensors: dict[str, Tensor]) -> None:
         if not self._closed:
+            if self.alignment is not None:
+                cameras = {"cam_to_world": self.alignment.cam_to_world, "shift": self.alignment.shift}
+                tensors = tensors | {f"cameras.{name}": value for name, value in cameras.items()}
             Checkpoint(stage, self.mark, self._timer.seconds, tensors, step).save(self._job.files.checkpoint)
             self._closed = self._job.finish_requested
 
@@ -99,6 +108,14 @@ def restore_surface(checkpoint: Checkpoint, scene: Scene, settings: Settings) ->
     material, light = start_appearance(Grid.around(scene.bounds, settings.grid_cells), settings, scene.device)
     _load(checkpoint, material=material, light=light)
     return SurfaceState(checkpoint.tensors["vertices"], checkpoint.tensors["triangles"], material, light)
+
+
+def restore_alignment(checkpoint: Checkpoint, given: Alignment) -> Alignment | None:
+    """The cameras that a `Keeper` wrote, on the device of those `given`; None where they had not been refined."""
+    if "cameras.cam_to_world" not in checkpoint.tensors:
+        return None
+    cam_to_world, shift = (checkpoint.tensors[f"cameras.{name}"] for name in ("cam_to_world", "shift"))
+    return Alignment(given.given, cam_to_world.to(given.given), shift.to(given.shift))
 
 
 def _tensors(**modules: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,13 +49,7 @@ class Scene:
                 found="none",
                 remedy="Cut the object out (alpha channel) or add masks; captures without masks are not supported yet.",
             )
-        alpha = photos.rgba[..., 3]
-        step = max(1, max(alpha.shape[1:]) // HULL_IMAGE_SIZE)
-        scale = torch.ones(4) / step
-        reduced = alpha[:, step // 2 :: step, step // 2 :: step].float() / 255
-        silhouettes = Silhouettes.from_masks(
-            reduced, (photos.intrinsics * scale).to(device), photos.cam_to_world.to(device)
-        )
+        silhouettes = _silhouettes(photos, device)
         bounds = find_bounds(silhouettes)
         if region is not None:
             region = region.to(bounds)
@@ -69,3 +63,16 @@ class Scene:
                     remedy="Move or enlarge the region.",
                 )
         return Scene(photos, silhouettes, bounds, device)
+
+    def with_cameras(self, cam_to_world: Tensor) -> Scene:
+        """The same volume as other cameras [N, 4, 4] see it; what was learned in its bounds still fits."""
+        photos = replace(self.photos, cam_to_world=cam_to_world.to(self.photos.cam_to_world))
+        return replace(self, photos=photos, silhouettes=_silhouettes(photos, self.device))
+
+
+def _silhouettes(photos: Photos, device: torch.device) -> Silhouettes:
+    alpha = photos.rgba[..., 3]
+    step = max(1, max(alpha.shape[1:]) // HULL_IMAGE_SIZE)
+    scale = torch.ones(4) / step
+    reduced = alpha[:, step // 2 :: step, step // 2 :: step].float() / 255
+    return Silhouettes.from_masks(reduced, (photos.intrinsics * scale).to(device), photos.cam_to_world.to(device))

@@ -55,6 +55,7 @@ class Settings:
         carve_steps, shape_steps, surface_steps, texture_steps: length of the four stages.
         carve_size, shape_size, surface_size, texture_stage_size: longer side of the photographs in the stages, pixels.
         samples: most samples along a side of a pixel in the surface and the texture stage, where their sizes have room.
+        refine_cameras: whether cameras that do not fit the mesh are moved, once there is one.
         vertex_rate: longest step of a vertex, in edge lengths.
         texture_rate: learning rate of the texels.
         texture_inertia: weight that holds texels to the values of the field they were baked from.
@@ -94,6 +95,7 @@ class Settings:
     surface_size: int = 400
     texture_stage_size: int = 400
     samples: int = 1
+    refine_cameras: bool = True
     vertex_rate: float = 0.3
     texture_rate: float = 0.02
     texture_inertia: float = 0.02

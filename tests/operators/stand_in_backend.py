@@ -25,7 +25,7 @@ from backend.job_folder import JobFolder, read_request
 from backend.processes import Claim
 
 HUGE = "x" * 3_000_000
-STAGES = ("prepare", "carve", "compare", "shape", "remesh", "surface", "atlas", "texture", "export")
+STAGES = ("prepare", "carve", "compare", "shape", "remesh", "cameras", "surface", "atlas", "texture", "export")
 GARBAGE = (
     b"\xff\x00\xfe",
     b"{",

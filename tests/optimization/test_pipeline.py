@@ -32,7 +32,7 @@ from backend.optimization.settings import Settings
 from tests.optimization import synthetic
 from tests.optimization.synthetic import ROOT, SETTINGS, contents, events, last_words
 
-STAGES = ["shape", "remesh", "surface", "atlas", "texture"]
+STAGES = ["shape", "remesh", "cameras", "surface", "atlas", "texture"]
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +113,11 @@ def test_the_result_folder_is_complete(finished: tuple[Path, Any], capture: Path
 def test_the_report_says_what_was_done(finished: tuple[Path, Any], capture: Path) -> None:
     report = json.loads((finished[0] / "result" / "report.json").read_text())
     assert {key: report["settings"][key] for key in SETTINGS} == SETTINGS
-    assert {"load", "hull", "shape", "remesh", "surface", "atlas", "texture", "export"} <= report["seconds"].keys()
+    assert {"load", "hull", "shape", "remesh", "cameras", "surface", "atlas", "texture", "export"} <= report[
+        "seconds"
+    ].keys()
     assert all(seconds >= 0 for seconds in report["seconds"].values())
+    assert report["cameras"] == {"moved": False, "shift_rms": 0.0, "shift_max": 0.0}
     assert len(report["inputs"]) == 15
     for name, digest in report["inputs"].items():
         (path,) = capture.rglob(Path(name).name)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -135,6 +137,54 @@ def test_finishing_early_gives_a_result_and_leaves_the_rest_for_later(
     events = run(capture, tmp_path, resume=True)
     assert steps_of(events, "surface")[-1] == STEPS["surface_steps"]
     assert steps_of(events, "texture")[-1] == STEPS["texture_steps"]
+
+
+def test_refined_cameras_are_kept_and_end_up_in_the_result(capture: Path, tmp_path: Path) -> None:
+    """Every second camera of the capture, a quarter of a degree beside where it stood."""
+    off = tmp_path / "off"
+    shutil.copytree(capture, off)
+    document = json.loads((off / "capture.json").read_text())
+    for number, view in enumerate(document["views"]):
+        if view["split"] == "train":
+            turn = (-1) ** number * 0.06
+            pose = np.array(view["cam_to_world"])
+            pose[:3, :3] = pose[:3, :3] @ [[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]
+            view["cam_to_world"] = pose.tolist()
+    (off / "capture.json").write_text(json.dumps(document))
+    job = tmp_path / "job"
+    with pytest.raises(Stopped):
+        run(off, job, stop_at(SHOWN_BEFORE_SURFACE + 4))
+    early = checkpoint(job)
+    assert (early.stage, early.step) == ("shape", 4)  # of the second time, with better cameras
+    with pytest.raises(Stopped):
+        run(off, job, stop_at(SHOWN_BEFORE_SURFACE - 4 + 3), resume=True)
+    kept = checkpoint(job)
+    assert (kept.stage, kept.step) == ("surface", 3)
+    assert not torch.equal(early.tensors["cameras.cam_to_world"], kept.tensors["cameras.cam_to_world"])
+    given = torch.tensor([view["cam_to_world"] for view in document["views"] if view["split"] == "train"])
+    assert float(kept.tensors["cameras.shift"].min()) > 0.1
+    assert float((kept.tensors["cameras.cam_to_world"] - given).abs().amax((1, 2)).min()) > 1e-3
+    photos = []
+    run_stage = pipeline.run_surface_stage
+
+    def spy(state: Any, scene: Any, settings: Any, stage: StageProgress) -> None:
+        photos.append(scene.photos.cam_to_world)
+        run_stage(state, scene, settings, stage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "run_surface_stage", spy)
+        events = run(off, job, resume=True)
+    assert torch.equal(photos[0], kept.tensors["cameras.cam_to_world"])
+    assert steps_of(events, "cameras")[-1] == 100  # once more after the surface stage
+    views = json.loads((job / "result" / "cameras.json").read_text())["views"]
+    refined = checkpoint(job).tensors["cameras.cam_to_world"].double().tolist()
+    assert [view["cam_to_world"] for view in views if view["split"] == "train"] == refined
+    held_out = [
+        [view["cam_to_world"] for view in group if view["split"] == "test"] for group in (views, document["views"])
+    ]
+    np.testing.assert_allclose(*held_out, atol=1e-9)
+    report = json.loads((job / "result" / "report.json").read_text())["cameras"]
+    assert report["moved"] and report["shift_max"] >= report["shift_rms"] > 0.1
 
 
 class Patient:

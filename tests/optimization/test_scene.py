@@ -67,3 +67,14 @@ def test_no_mask_at_all_is_one_line() -> None:
     with pytest.raises(UserError) as caught:
         Scene.of(sphere_photos(12, 0.8, alpha=False), None, torch.device("cpu"))
     one_line(caught.value, "mask", "alpha")
+
+
+def test_other_cameras_see_other_silhouettes_of_the_same_volume() -> None:
+    scene = Scene.of(sphere_photos(12, 0.8), None, torch.device("cpu"))
+    cameras = scene.photos.cam_to_world.clone()
+    cameras[:, :3, 3] += torch.tensor([0.0, 0.0, 0.1])
+    raised = scene.with_cameras(cameras)
+    assert torch.equal(raised.bounds, scene.bounds) and torch.equal(raised.photos.cam_to_world, cameras)
+    points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    distances = raised.silhouettes.signed_distance(points + torch.tensor([0.0, 0.0, 0.1]))
+    torch.testing.assert_close(distances, scene.silhouettes.signed_distance(points), atol=1e-4, rtol=1e-3)

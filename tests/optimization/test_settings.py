@@ -57,7 +57,7 @@ def test_values_are_taken_and_have_their_kind(name: str, value: Any, expected: A
         ("device", 3),
         ("bounce", "maybe"),
         ("preset", "high"),
-        ("refine_cameras", True),
+        ("refine_lenses", True),
     ],
 )
 def test_wrong_values_are_one_line_that_names_the_setting(name: str, value: Any) -> None:

@@ -57,7 +57,8 @@ def test_no_previews_where_none_are_wanted(capture: Path, tmp_path: Path) -> Non
 def test_progress_from_preparing_to_exporting(capture: Path, tmp_path: Path) -> None:
     events = run(capture, tmp_path, carve_steps=150, carve_cells=24, carve_rays=1024)
     stages = list(dict.fromkeys(event["stage"] for event in events if event["event"] == "progress"))
-    assert stages == ["prepare", "carve", "compare", "shape", "remesh", "surface", "atlas", "texture", "export"]
+    expected = ["prepare", "carve", "compare", "shape", "remesh", "cameras", "surface", "atlas", "texture", "export"]
+    assert stages == expected
     for stage in stages:
         last = [event for event in events if event.get("stage") == stage][-1]
         assert last["step"] == last["steps"], stage
@@ -73,7 +74,7 @@ def test_odd_masks_are_mentioned(capture: Path, tmp_path: Path) -> None:
     assert "02" in warning and "no mask" in warning
 
 
-@pytest.mark.parametrize("stage", ["prepare", "remesh", "atlas", "export"])
+@pytest.mark.parametrize("stage", ["prepare", "remesh", "cameras", "atlas", "export"])
 def test_parts_without_steps_can_be_stopped_too(capture: Path, tmp_path: Path, stage: str) -> None:
     job = Job(tmp_path, {})
     job.listeners.append(lambda event: job.stop() if event.get("stage") == stage else None)
