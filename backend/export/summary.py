@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,13 @@ from .contact_sheet import make_sheet, row_from_render
 from .evaluate import MakeRenderer, default_renderer, load_pinhole, on_white_pair, render_view
 
 
+class Summary(NamedTuple):
+    """A contact sheet, and the PSNR in dB of the views on it, by name."""
+
+    sheet: Image.Image
+    psnr: dict[str, float]
+
+
 def summarize(
     asset: Asset,
     views: Sequence[View],
@@ -24,7 +32,7 @@ def summarize(
     device: str = "cpu",
     most: int = 4,
     make_renderer: MakeRenderer | None = None,
-) -> Image.Image:
+) -> Summary:
     """A contact sheet with at most `most` of the views, evenly chosen; held-out ones where there are any.
 
     `facts` are (name, value) lines; those about the asset itself are added. Raises UserError where a photograph cannot
@@ -32,20 +40,21 @@ def summarize(
     """
     chosen = _evenly([view for view in views if view.split == "test"] or list(views), most)
     renderer = (make_renderer or default_renderer)(asset, device)
-    rows = []
+    rows, psnr = [], {}
     for photo in load_pinhole(chosen):
         light = asset.environment * np.float32(2.0 ** (photo.view.exposure or 0.0))
         rendered = render_view(renderer, photo.view, torch.as_tensor(light, device=device))
         truth, image = on_white_pair(photo, rendered)
         shown = photo.rgba if photo.masked else photo.rgba[..., :3]
-        rows.append(row_from_render(shown, rendered, photo.view.name, f"{metrics.psnr(image, truth):.1f} dB"))
+        found = psnr[photo.view.name] = metrics.psnr(image, truth)
+        rows.append(row_from_render(shown, rendered, photo.view.name, f"{found:.1f} dB"))
     height, width = asset.base_color.shape[:2]
     own = [
         ("Mesh", f"{len(asset.triangles):,} triangles".replace(",", " ")),
         ("Textures", f"{width} x {height}"),
         ("Environment", f"{asset.environment.shape[1]} x {asset.environment.shape[0]}"),
     ]
-    return make_sheet(rows, asset.environment, title or asset.name, [*facts, *own])
+    return Summary(make_sheet(rows, asset.environment, title or asset.name, [*facts, *own]), psnr)
 
 
 def _evenly(views: Sequence[View], most: int) -> list[View]:

@@ -99,6 +99,7 @@ class _Run:
     previews: Previews
     start_mesh: StartMesh | None
     alignment: Alignment
+    psnr: dict[str, float]  # of the training views at the end of each stage, dB
 
     def tell(self, stage: str, share: float) -> None:
         """Say how much of a part without steps is done, and obey."""
@@ -107,6 +108,11 @@ class _Run:
     def progress(self, stage: str, first: int = 0, keep: Callable[[int], None] | None = None) -> StageProgress:
         """Steps of a stage from `first` on, whose state `keep` writes."""
         return StageProgress(self.job, stage, previews=self.previews, first=first, keep=keep)
+
+    def note(self, stage: str, progress: StageProgress) -> None:
+        """Keep what a stage has reached for the report."""
+        if (reached := progress.psnr()) is not None:
+            self.psnr[stage] = round(reached, 3)
 
     def aligned(self, alignment: Alignment) -> _Run:
         """The same with refined cameras, which go into all further checkpoints."""
@@ -158,7 +164,7 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings, start_mesh: St
         scene = _load_scene(capture, settings, device, job)
     previews = Previews(job, job.files.preview, settings.preview_seconds)
     given = Alignment.of(scene.photos.cam_to_world.to(device))
-    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh, given)
+    run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh, given, {})
     if checkpoint is not None and (kept := restore_alignment(checkpoint, given)) is not None:
         run = run.aligned(kept)
     run, surface = _even_mesh(run, checkpoint)
@@ -217,6 +223,7 @@ def _shape(run: _Run, checkpoint: Checkpoint | None) -> ShapeState:
     with run.timer.part("shape"):
         progress = run.progress("shape", first, keep=lambda step: run.keeper.shape(state, step))
         run_shape_stage(state, run.scene, run.settings, progress)
+    run.note("shape", progress)
     run.keeper.shape(state, progress.steps_done)
     return state
 
@@ -287,6 +294,7 @@ def _surface(run: _Run, surface: SurfaceState, first: int) -> _Run:
         with run.timer.part("surface"):
             progress = run.progress("surface", first, keep=lambda step: run.keeper.surface(surface, step))
             run_surface_stage(surface, run.scene, run.settings, progress)
+        run.note("surface", progress)
         if not bool(torch.isfinite(surface.vertices).all()):
             raise UserError(
                 what="the mesh has come apart",
@@ -313,7 +321,9 @@ def _texture(run: _Run, surface: SurfaceState, task: AtlasTask) -> tuple[Texture
             vertex_color = surface.material(surface.vertices).base_color
         state = TextureState(mesh, textures, surface.light, vertex_color)
         if not run.job.finish_requested:
-            run_texture_stage(state, run.scene, settings, run.progress("texture"), texels)
+            progress = run.progress("texture")
+            run_texture_stage(state, run.scene, settings, progress, texels)
+            run.note("texture", progress)
     return state, atlas, texels
 
 
@@ -326,12 +336,16 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
         asset = make_asset(state.mesh, atlas.uvs, state.textures, environment, texels, name)
         run.tell("export", 0.2)
         views = _refined(run.capture, run.scene.photos, run.alignment)
-        sheet = summarize(asset, views, device=str(device))
+        summary = summarize(asset, views, device=str(device))
     report: dict[str, Any] = {
         "settings": asdict(run.settings),
         "seconds": {k: round(v, 3) for k, v in run.timer.seconds.items()},
         "start_mesh": run.keeper.mark["start mesh"] or None,  # SHA-256
         "device": _device_name(device),
+        "metrics": {
+            "training_psnr": run.psnr,
+            "psnr": {name: round(value, 3) for name, value in summary.psnr.items()},  # of the contact sheet's views
+        },
         "cameras": {
             "moved": run.alignment.moved,
             "shift_rms": round(run.alignment.shift_rms, 3),  # pixels of the photographs
@@ -346,7 +360,7 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
         },
     }
     run.tell("export", 0.7)
-    result = write_result(run.job.files.result, asset, views, report, sheet)
+    result = write_result(run.job.files.result, asset, views, report, summary.sheet)
     run.job.report("export", 100, 100)  # too late to be stopped
     return result
 

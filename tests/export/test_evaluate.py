@@ -247,6 +247,8 @@ def test_summary_shows_the_held_out_views(tmp_path: Path):
         renderers.append(FakeRenderer(asset))
         return renderers[-1]
 
-    sheet = summarize(cube(), capture.views, "Cube", [("Steps", "100")], most=3, make_renderer=keep)
+    sheet, psnr = summarize(cube(), capture.views, "Cube", [("Steps", "100")], most=3, make_renderer=keep)
     assert len(renderers[0].calls) == 3 and 1500 < sheet.width <= 2400
-    assert summarize(cube(), [], make_renderer=keep).width > 0
+    assert len(psnr) == 3 and psnr.keys() <= {view.name for view in capture.views if view.split == "test"}
+    assert all(value > 5 for value in psnr.values())
+    assert summarize(cube(), [], make_renderer=keep).sheet.width > 0

@@ -117,6 +117,9 @@ def test_the_report_says_what_was_done(finished: tuple[Path, Any], capture: Path
         "seconds"
     ].keys()
     assert all(seconds >= 0 for seconds in report["seconds"].values())
+    reached = report["metrics"]["training_psnr"]
+    assert list(reached) == ["shape", "surface", "texture"] and all(15 < value < 60 for value in reached.values())
+    assert len(report["metrics"]["psnr"]) == 3 and all(15 < value < 60 for value in report["metrics"]["psnr"].values())
     assert report["cameras"] == {"moved": False, "shift_rms": 0.0, "shift_max": 0.0}
     assert len(report["inputs"]) == 15
     for name, digest in report["inputs"].items():
