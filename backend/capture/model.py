@@ -7,6 +7,7 @@ centers at +0.5.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,3 +95,12 @@ class Capture:
     def split(self, name: str) -> tuple[View, ...]:
         """The views of one split, in the order of the file."""
         return tuple(view for view in self.views if view.split == name)
+
+
+def mean_exposure(views: Iterable[View]) -> float:
+    """Mean of the exposures that the training views among these state, stops; 0 where none does.
+
+    It is that of the light which a reconstruction finds, so that it reproduces the photographs as it is.
+    """
+    stated = [view.exposure for view in views if view.split == "train" and view.exposure is not None]
+    return sum(stated) / len(stated) if stated else 0.0

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..capture.loader import load_photos
-from ..capture.model import Camera, Capture, View
+from ..capture.model import Camera, Capture, View, mean_exposure
 from ..errors import UserError
 from . import metrics
 from .asset import Asset, FloatArray
@@ -84,9 +84,10 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     materials = _Materials()
     flat = _FlatColor()
+    light, mean = torch.as_tensor(asset.environment, device=device), mean_exposure(capture.views)
     for index, photo in enumerate(load_pinhole(views)):
         view, alpha = photo.view, photo.rgba[..., 3:]
-        rendered = render_view(renderer, view, _exposed(asset, view, device))
+        rendered = render_view(renderer, view, exposed(light, view, mean))
         if comparisons is not None:
             save_comparison(comparisons / f"{_file_name(view)}.png", photo, rendered)
         truth, image = on_white_pair(photo, rendered)
@@ -121,10 +122,10 @@ def evaluate(
     mesh = read_mesh(capture.root)
     if mesh is not None:
         found |= metrics.chamfer(asset.vertices, asset.triangles, *mesh)
-    light, missing = find_light(capture.root, hdris)
+    true_light, missing = find_light(capture.root, hdris)
     notes += missing
-    if light is not None:
-        found["environment_error"] = metrics.environment_error(asset.environment, read_exr(light))
+    if true_light is not None:
+        found["environment_error"] = metrics.environment_error(asset.environment, read_exr(true_light))
     relightings, missing = find_relightings(capture.root, views, hdris)
     notes += missing
     if relightings:
@@ -235,9 +236,10 @@ def default_renderer(asset: Asset, device: str) -> Renderer:
     return AssetRenderer(asset, device)
 
 
-def _exposed(asset: Asset, view: View, device: str) -> Tensor:
-    gain = 2.0 ** (view.exposure or 0.0)
-    return torch.as_tensor(asset.environment * np.float32(gain), device=device)
+def exposed(light: Tensor, view: View, mean: float) -> Tensor:
+    """`light` [h, w, 3], found at the `mean` exposure, as a view shows it; itself where that makes no difference."""
+    stops = mean if view.exposure is None else view.exposure
+    return light if stops == mean else light * 2.0 ** (stops - mean)
 
 
 def _relight(

@@ -6,15 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 
-from ..capture.model import View
+from ..capture.model import View, mean_exposure
 from . import metrics
 from .asset import Asset
 from .contact_sheet import make_sheet, row_from_render
-from .evaluate import MakeRenderer, default_renderer, load_pinhole, on_white_pair, render_view
+from .evaluate import MakeRenderer, default_renderer, exposed, load_pinhole, on_white_pair, render_view
 
 
 class Summary(NamedTuple):
@@ -41,9 +40,9 @@ def summarize(
     chosen = _evenly([view for view in views if view.split == "test"] or list(views), most)
     renderer = (make_renderer or default_renderer)(asset, device)
     rows, psnr = [], {}
+    light, mean = torch.as_tensor(asset.environment, device=device), mean_exposure(views)
     for photo in load_pinhole(chosen):
-        light = asset.environment * np.float32(2.0 ** (photo.view.exposure or 0.0))
-        rendered = render_view(renderer, photo.view, torch.as_tensor(light, device=device))
+        rendered = render_view(renderer, photo.view, exposed(light, photo.view, mean))
         truth, image = on_white_pair(photo, rendered)
         shown = photo.rgba if photo.masked else photo.rgba[..., :3]
         found = psnr[photo.view.name] = metrics.psnr(image, truth)

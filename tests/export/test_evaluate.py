@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,13 @@ def test_exposure_brightens_the_light(tmp_path: Path, result: Path):
     plain = evaluate(result, make_capture(tmp_path / "a"), make_renderer=make())
     brighter = evaluate(result, make_capture(tmp_path / "b", exposure=1.0), make_renderer=make())
     assert brighter["psnr"] < plain["psnr"] - 20
+
+
+def test_the_light_has_the_mean_exposure_of_the_photographs_it_was_found_with(tmp_path: Path, result: Path):
+    capture = make_capture(tmp_path, exposure=1.5)
+    trained = [replace(view, name=f"train/{k}", split="train", exposure=k) for k, view in enumerate(capture.views)]
+    found = evaluate(result, replace(capture, views=(*capture.views, *trained)), make_renderer=make())
+    assert found["psnr"] > 90  # 1.5 stops is the mean of 0, 1, 2 and 3
 
 
 def test_truth_is_measured(tmp_path: Path, result: Path):
