@@ -53,7 +53,7 @@ class Alignment:
         given: [N, 4, 4] float32, `cam_to_world` as the capture has it, OpenGL axes.
         cam_to_world: [N, 4, 4] float32, refined.
         shift: [N] float32, root mean square shift of the object in each image by the refinement, pixels of the
-            photographs.
+            photographs as loaded.
     """
 
     given: Tensor
@@ -72,7 +72,7 @@ class Alignment:
 
     @property
     def shift_rms(self) -> float:
-        """Of all images, pixels of the photographs."""
+        """Of all images, pixels of the photographs as loaded."""
         return float(_rms(self.shift))
 
 

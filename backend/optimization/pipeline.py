@@ -269,6 +269,7 @@ def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
             vertices,
             triangles,
             target_triangles=run.settings.target_triangles,
+            iterations=run.settings.remesh_rounds,
             progress=lambda share: run.tell("remesh", share),
         )
     device = run.scene.device
@@ -348,7 +349,7 @@ def _export(run: _Run, state: TextureState, atlas: Atlas, texels: TexelMap) -> P
         },
         "cameras": {
             "moved": run.alignment.moved,
-            "shift_rms": round(run.alignment.shift_rms, 3),  # pixels of the photographs
+            "shift_rms": round(run.alignment.shift_rms, 3),  # pixels of the photographs as loaded
             "shift_max": round(float(run.alignment.shift.max()), 3),
         },
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,

@@ -26,6 +26,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "shape_steps": (0, 2**31 - 1),
     "surface_steps": (0, 2**31 - 1),
     "texture_steps": (0, 2**31 - 1),
+    "remesh_rounds": (0, 2**31 - 1),
     "vertex_rate": (0, 1),
     "texture_rate": (0, 1),
     "grid_cells": (16, 1024),
@@ -67,6 +68,7 @@ class Settings:
             no shadows.
         bounce: whether light that the object throws on itself counts.
         target_triangles: of the final mesh, about.
+        remesh_rounds: that make its triangles even; 0 leaves them as the isosurface has them.
         texture_size: longest side of the textures, texels; less where the photographs do not show so much.
         preview_seconds: from one preview of the mesh to the next; 0 is none.
         sign_change, eikonal, bending, material_smoothness, light_neutrality: weights of the regularisers.
@@ -106,6 +108,7 @@ class Settings:
     transport_size: int = 8
     bounce: bool = True
     target_triangles: int = 40_000
+    remesh_rounds: int = 5
     texture_size: int = 512
     preview_seconds: float = 2.0
     sign_change: float = 0.02

@@ -11,6 +11,7 @@ from ..errors import UserError
 SWITCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "carve-stage": ("a radiance field that carves the visual hull", {"carve_steps": 0}),
     "pose-refinement": ("cameras moved to where the mesh looks most like the photographs", {"refine_cameras": False}),
+    "remeshing": ("even triangles instead of the isosurface's", {"remesh_rounds": 0}),
     "surface-stage": ("vertices, field and light refined on the even mesh", {"surface_steps": 0}),
     "texture-stage": ("textures and light refined at full resolution", {"texture_steps": 0}),
     "shadows": ("traced shadows, and with them the bounce", {"transport_size": 0}),

@@ -41,6 +41,14 @@ def turned_over(before: tuple[torch.Tensor, torch.Tensor], after: tuple[torch.Te
     return float(((old * new).sum(1) < 0).float().mean())
 
 
+def test_no_rounds_leave_the_isosurface_as_it_is():
+    before = blobs(24)
+    after = remesh(*before, target_triangles=100, iterations=0)
+    assert len(after[1]) == len(before[1]) and mesh.check(*after).closed
+    moved = distance(after[0], *before)  # where a triangle had folded over
+    assert moved.quantile(0.98) < 1e-5 and moved.max() < 0.5 * 2 / 24
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.15])
 def test_isosurface_becomes_even(noise: float):
     before = blobs(40, noise)
