@@ -43,8 +43,8 @@ class EnvironmentLight(nn.Module):
     light, and not those texels first of which the photographs say least.
     """
 
-    def __init__(self, resolution: int = 16, radiance: float = 0.5, device: torch.device | str = "cpu") -> None:
-        """A gray light; `resolution` is a power of two from 8 up."""
+    def __init__(self, resolution: int = 16, radiance: float = 1.0, device: torch.device | str = "cpu") -> None:
+        """A gray light, at first the one under which white is white; `resolution` is a power of two from 8 up."""
         super().__init__()
         value = torch.full((6, resolution, resolution, 3), radiance, device=device)
         self.log_radiance = nn.Parameter(value.log())

@@ -66,8 +66,9 @@ class MaterialField(nn.Module):
         last = self.mlp[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            # Gray, half rough, mostly dielectric: where most surfaces are, and where every gradient is alive.
-            last.bias.copy_(torch.tensor([-0.5, -0.5, -0.5, 0.2, -2.0]))
+            # A photographer's middle gray (0.18), half rough, mostly dielectric: where most surfaces are, and where
+            # every gradient is alive. Few steps leave the level of light and base color near where they start.
+            last.bias.copy_(torch.tensor([-1.5, -1.5, -1.5, 0.2, -2.0]))
 
     def raw(self, positions: Tensor) -> Tensor:
         """Unbounded material values [P, 5] at world `positions` [P, 3].
