@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -126,8 +125,7 @@ class TrainingViews:
     def batch(self, indices: Tensor) -> Batch:
         """The views with the given numbers [B], on the device of the cameras."""
         where = indices.to(self.images.device)
-        photo, valid = self.images[where], None if self.valid is None else self.valid[where]
-        return self._batch(photo.to(self.device), None if valid is None else valid.to(self.device), indices)
+        return self._batch(self.images[where], None if self.valid is None else self.valid[where], indices)
 
     def turn(self, draws: Draws, step: int) -> None:
         """Turn to the draws of a step, and fetch its photographs."""
@@ -153,8 +151,8 @@ class TrainingViews:
 
     def _batch(self, photo: Tensor, valid: Tensor | None, indices: Tensor) -> Batch:
         return Batch(
-            photo.float(),
-            None if valid is None else valid.float(),
+            photo.to(self.device).float(),
+            None if valid is None else valid.to(self.device).float(),
             self.clip_transforms[indices],
             self.cam_to_world[indices, :3, 3],
             indices,
@@ -163,8 +161,14 @@ class TrainingViews:
 
 def side_that_fits(photos: Photos, longest_side: int, resident: int = RESIDENT_BYTES) -> int:
     """The longer side, at most `longest_side`, at which all photographs together take no more than `resident` bytes."""
-    taken = len(photos.rgba) * _image_bytes(_reduced_size(photos.resolution, longest_side))
-    return longest_side if taken <= resident else max(1, int(longest_side * math.sqrt(resident / taken)))
+
+    def taken(side: int) -> int:
+        return len(photos.rgba) * _image_bytes(_reduced_size(photos.resolution, side))
+
+    if taken(longest_side) <= resident:
+        return longest_side
+    sides = range(min(longest_side, max(photos.resolution)), 1, -1)
+    return next((side for side in sides if taken(side) <= resident), 1)
 
 
 def _reduced_size(size: tuple[int, int], longest_side: int) -> tuple[int, int]:

@@ -180,7 +180,7 @@ def test_photographs_that_do_not_fit_come_from_main_memory(checked: bool) -> Non
 def test_a_size_is_found_at_which_all_photographs_fit() -> None:
     source = photos(random_rgba(5, 60, 80))
     assert side_that_fits(source, 100) == 100
-    for room in (5 * 60 * 80 * 8, 100_000, 30_000):
-        side = side_that_fits(source, 80, room)
+    for longest, room in ((80, 5 * 60 * 80 * 8), (80, 100_000), (80, 30_000), (100, 150_000)):
+        side = side_that_fits(source, longest, room)
         views = TrainingViews(source, side, 0.01, CPU)
-        assert 0.85 * room < views.images.numel() * 2 <= 1.02 * room
+        assert 0.85 * room < views.images.numel() * 2 <= room
