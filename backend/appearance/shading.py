@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..kernels.split_sum import Levels, Shadows, shade_split_sum
 from .bsdf import lookup_table
 from .environment import Prefiltered
+from .fragments import Fragments
 from .local_light import LocalLight
+from .material import MaterialField
 
 
 def shade(
@@ -47,6 +51,36 @@ def shade(
     levels = Levels(sides, environment.ladder.roughnesses[0] ** 0.5)
     table = _table(material.device)
     return shade_split_sum(material, normal, view, environment.packed.texels, levels, table, arriving, shadows, encoded)
+
+
+class FieldPoints(NamedTuple):
+    """A material field at the covered pixels of a mesh.
+
+    Attributes:
+        color: [P, 3] float32, outgoing radiance as `shade` has it.
+        positions: [P, 3] float32, world.
+        material: [P, 5] float32.
+    """
+
+    color: Tensor
+    positions: Tensor
+    material: Tensor
+
+
+def shade_field(
+    fragments: Fragments,
+    vertices: Tensor,
+    normals: Tensor,
+    field: MaterialField,
+    light: Prefiltered | LocalLight,
+    encoded: bool = False,
+) -> FieldPoints:
+    """Shade the `fragments` of a mesh, with `vertices` and `normals` [V, 3], world, that is of the material `field`."""
+    rows = fragments.interpolate(torch.cat((vertices, normals), dim=1))
+    positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
+    material = field.values(positions)
+    color = shade(material, normal, fragments.directions_to_camera(positions), light, encoded)
+    return FieldPoints(color, positions, material)
 
 
 @functools.cache

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..appearance.color import linear_to_srgb
-from ..appearance.environment import Prefiltered, latlong_to_cube, prefilter
+from ..appearance.environment import latlong_to_cube, prefilter
 from ..appearance.fragments import Fragments
 from ..appearance.local_light import LocalLight
 from ..appearance.pixel_filter import FILTER_WIDTH, MIN_ALPHA, filter_pixels, sample_intrinsics
@@ -23,18 +25,6 @@ if TYPE_CHECKING:
     from .asset import Asset
 
 LIGHT_SIZE = 32  # texels along a face of the environment's cube
-
-
-class _Lit(NamedTuple):
-    """A light, and what of it arrives [V, 6] at the vertices."""
-
-    environment: Prefiltered
-    transport: Transport
-    arriving: Tensor
-
-    def at(self, fragments: Fragments) -> LocalLight:
-        """The light at `fragments`."""
-        return LocalLight.at(fragments, self.transport, self.environment, self.arriving)
 
 
 class AssetRenderer:
@@ -70,7 +60,7 @@ class AssetRenderer:
         self.transport = Transport.trace(vertices, normals, triangles, transport_size, bounce=True)
         self.vertex_color = self._vertex_color(asset)
         self.near = float(np.ptp(asset.vertices, axis=0).max()) * 1e-3
-        self._last: tuple[Tensor, _Lit] | None = None
+        self._last: tuple[Tensor, Callable[[Fragments], LocalLight]] | None = None
 
     def _vertex_color(self, asset: Asset) -> Tensor:
         """Base color [V, 3] at the vertices, from the nearest texel."""
@@ -82,13 +72,14 @@ class AssetRenderer:
         return torch.from_numpy(color).to(self.device)
 
     @torch.no_grad()
-    def _lit_by(self, latlong: Tensor) -> _Lit:
-        """The mesh under a light [h, w, 3]; the last is kept, for most images come in rows under one light."""
+    def _lit_by(self, latlong: Tensor) -> Callable[[Fragments], LocalLight]:
+        """A light [h, w, 3] at any fragments; the last is kept, for most images come in rows under one light."""
         if self._last is None or self._last[0] is not latlong:
             base = latlong_to_cube(latlong.to(self.device), LIGHT_SIZE)
             filtered = prefilter(base)
             transport = self.transport.toward(base)
-            lit = _Lit(filtered, transport, transport.light_vertices(filtered, base, self.vertex_color))
+            arriving = transport.light_vertices(filtered, base, self.vertex_color)
+            lit = partial(LocalLight.at, transport=transport, environment=filtered, arriving=arriving)
             self._last = latlong, lit
         return self._last[1]
 
@@ -117,7 +108,7 @@ class AssetRenderer:
         intrinsics = sample_intrinsics(intrinsics.to(self.device).float(), k)
         matrices = world_to_clip(poses, intrinsics, size, self.near)
         fragments = Fragments.of(self.mesh.vertices, self.mesh.triangles, matrices, poses[:, :3, 3], size)
-        light = self._lit_by(self.environment if environment is None else environment).at(fragments)
+        light = self._lit_by(self.environment if environment is None else environment)(fragments)
         points = SurfacePoints.of(self.mesh, fragments)
         radiance, material, normals = shade(self.textures, points, light)
         ones = torch.ones_like(radiance[:, :1])

@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from ..appearance.color import linear_to_srgb, srgb_to_linear
 from ..appearance.fragments import Fragments
+from ..appearance.pixel_filter import MIN_ALPHA
 from ..appearance.projection import world_to_clip
-from ..appearance.shading import shade
+from ..appearance.shading import shade_field
 from ..appearance.transport import Transport
 from ..kernels.antialias import build_neighbors
 from ..kernels.primitives import RASTERIZERS
@@ -42,7 +43,6 @@ LEAST_SHIFT = 0.2
 FEW = 12  # views that are looked at first
 UNKNOWNS = 9  # twist, log gains
 REACH = 3  # pixels beyond the silhouette that count
-MIN_ALPHA = 1e-3
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,11 @@ class Aligner:
         clip = world_to_clip(cam_to_world, intrinsics, self.views.resolution, self.views.near)
         centers = cam_to_world[:, :3, 3]
         fragments = Fragments.of(vertices, triangles, clip, centers, self.views.resolution, self._primitives)
-        rows = fragments.interpolate(torch.cat((vertices, self._normals), dim=1))
-        positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
-        material = self._surface.material.values(positions)
-        view = fragments.directions_to_camera(positions)
-        shaded = shade(material, normal, view, self._light.at(fragments), encoded=True)
-        image = fragments.antialiased(functional.pad(shaded, (0, 1), value=1.0), self._neighbors)
+        light, material = self._light.at(fragments), self._surface.material
+        points = shade_field(fragments, vertices, self._normals, material, light, encoded=True)
+        image = fragments.antialiased(functional.pad(points.color, (0, 1), value=1.0), self._neighbors)
         axes = cam_to_world[fragments.views, :3, 2]
-        depth = ((centers[fragments.views] - positions) * axes).sum(-1, keepdim=True)
+        depth = ((centers[fragments.views] - points.positions) * axes).sum(-1, keepdim=True)
         seen = fragments.image(functional.pad(depth, (0, 1), value=1.0)).permute(0, 3, 1, 2)  # [B, 2, H, W]
         around = seen
         for window in ((2 * REACH + 1, 1), (1, 2 * REACH + 1)):

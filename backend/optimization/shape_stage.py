@@ -12,7 +12,7 @@ from torch.nn import functional
 from ..appearance.environment import EnvironmentLight
 from ..appearance.fragments import Fragments
 from ..appearance.material import MaterialField
-from ..appearance.shading import shade
+from ..appearance.shading import shade_field
 from ..geometry.band import Grid
 from ..geometry.isosurface_series import IsosurfaceSeries
 from ..geometry.sdf import SignedDistanceField, eikonal_loss, sign_change_loss
@@ -125,17 +125,13 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         )
         light_learns = light.update(step)
         normals = vertex_normals(vertices, triangles)
-        rows = fragments.interpolate(torch.cat((vertices, normals), dim=1))
-        positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
-        material = state.material.values(positions)
-        view = fragments.directions_to_camera(positions)
-        encoded = shade(material, normal, view, light.at(fragments), encoded=True)
-        rendered = fragments.antialiased(functional.pad(encoded, (0, 1), value=1.0), neighbors)
+        points = shade_field(fragments, vertices, normals, state.material, light.at(fragments), encoded=True)
+        rendered = fragments.antialiased(functional.pad(points.color, (0, 1), value=1.0), neighbors)
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         loss = loss + settings.eikonal * eikonal_loss(values, sdf.band, cell, draws.some(len(sdf.band.corners)))
         loss = loss + sign_weight * sign_change_loss(values, sdf.band, cell)
         loss = loss + settings.bending * bending(normals, triangles)
-        loss = loss + prior(fragments, positions, material, draws)
+        loss = loss + prior(fragments, points.positions, points.material, draws)
         if light_learns:
             loss = loss + light_prior(state.light, settings)
         optimizer.zero_grad()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..appearance.fragments import Fragments
-from ..appearance.shading import shade
+from ..appearance.shading import shade_field
 from ..geometry.band import Grid
 from ..geometry.isosurface import extract
 from ..kernels.vertex_normals import vertex_normals
@@ -94,11 +94,8 @@ def _look(state: ShapeState, views: TrainingViews) -> _Look:
     for indices in torch.arange(len(views), device=vertices.device).split(VIEWS_AT_ONCE):
         batch = views.batch(indices)
         fragments = Fragments.of(vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution)
-        rows = fragments.interpolate(torch.cat((vertices, normals), dim=1))
-        positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
-        material = state.material.values(positions)
-        encoded = shade(material, normal, fragments.directions_to_camera(positions), light, encoded=True)
-        image = fragments.image(functional.pad(torch.cat((encoded, positions), dim=1), (0, 1), value=1.0))
+        points = shade_field(fragments, vertices, normals, state.material, light, encoded=True)
+        image = fragments.image(functional.pad(torch.cat((points.color, points.positions), dim=1), (0, 1), value=1.0))
         rendered = image[..., [0, 1, 2, 6]]
         parts.append((pixel_errors(rendered, batch.photo), image[..., 3:6], image[..., 6] > 0, batch.camera_centers))
     return _Look(*(torch.cat(some) for some in zip(*parts, strict=True)))

@@ -12,7 +12,7 @@ from torch.nn import functional
 from ..appearance.environment import EnvironmentLight
 from ..appearance.fragments import Fragments
 from ..appearance.material import MaterialField
-from ..appearance.shading import shade
+from ..appearance.shading import shade_field
 from ..appearance.transport import Transport
 from ..geometry.mesh import unique_edges
 from ..kernels.antialias import build_neighbors
@@ -87,14 +87,10 @@ def run_surface_stage(state: SurfaceState, scene: Scene, settings: Settings, pro
             vertices, triangles, batch.clip_transforms, batch.camera_centers, views.resolution, primitives, capacity
         )
         light_learns = light.update(step)
-        rows = fragments.interpolate(torch.cat((vertices, normals), dim=1))
-        positions, normal = rows[:, :3], functional.normalize(rows[:, 3:], dim=-1)
-        material = state.material.values(positions)
-        view = fragments.directions_to_camera(positions)
-        shaded = shade(material, normal, view, light.at(fragments), encoded=views.encoded)
-        rendered = views.pixels(fragments.antialiased(functional.pad(shaded, (0, 1), value=1.0), neighbors))
+        points = shade_field(fragments, vertices, normals, state.material, light.at(fragments), views.encoded)
+        rendered = views.pixels(fragments.antialiased(functional.pad(points.color, (0, 1), value=1.0), neighbors))
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
-        loss = loss + prior(fragments, positions, material, draws)
+        loss = loss + prior(fragments, points.positions, points.material, draws)
         if light_learns:
             loss = loss + light_prior(state.light, settings)
         loss = loss + settings.bending * bending(normals, triangles)
