@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..kernels.hash_grid import HashGridConfig, hash_encode, make_table
+from ..kernels.hash_grid import HashGridConfig, OpenLevels, hash_encode, make_table
 
 # Cycles treats lower roughness as a mirror and the optimisation gains nothing from it; GGX at alpha < 0.006 is a spike
 # that no prefiltered environment of ours resolves.
@@ -33,7 +33,7 @@ class MaterialField(nn.Module):
     """Material at world positions inside a cube.
 
     Attributes:
-        active_levels: of the hash grid, the coarsest; the others are as if they were not there.
+        open_levels: of the hash grid; the others are as if they were not there.
 
     Args:
         origin: [3] low corner of the cube, world.
@@ -52,7 +52,7 @@ class MaterialField(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.active_levels = config.levels
+        self.open_levels = OpenLevels(config.levels, device)
         self.register_buffer("origin", torch.tensor(origin, device=device))
         self.extent = extent
         self.table = nn.Parameter(make_table(config, device, None))
@@ -76,7 +76,7 @@ class MaterialField(nn.Module):
         Gradients flow to the positions too: color that is off draws the surface to where the field has the right one.
         """
         unit = (positions - self.origin) / self.extent
-        return self.mlp(hash_encode(unit, self.table, self.config, active_levels=self.active_levels))
+        return self.mlp(hash_encode(unit, self.table, self.config, self.open_levels.tensor))
 
     def values(self, positions: Tensor) -> Tensor:
         """Material inputs [P, 5] at world `positions` [P, 3]: base color, roughness, metallic."""

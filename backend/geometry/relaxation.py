@@ -119,9 +119,9 @@ def _wish(first: int, m: Links, strength: float, wishes: wp.array(dtype=wp.vec3)
 
 
 @wp.kernel
-def _object(m: Links, moved: wp.array(dtype=wp.vec3), back: wp.array(dtype=wp.int32)) -> None:
+def _object(first: int, m: Links, moved: wp.array(dtype=wp.vec3), back: wp.array(dtype=wp.int32)) -> None:
     """Marks the corners of triangles that would turn over or degenerate."""
-    f = wp.tid()
+    f = first + wp.tid()
     i = m.corner[3 * f]
     j = m.corner[3 * f + 1]
     k = m.corner[3 * f + 2]
@@ -144,13 +144,13 @@ def smooth(mesh: HalfEdges, surface: ClosestPoint, strength: float = 0.8) -> Non
     count = mesh.vertex_count
     wishes = torch.empty((count, 3))
     bridge.launch_range(_wish, count, [mesh.links, strength], [bridge.as_array(wishes, wp.vec3)])
-    points, moved = mesh.points[:count], surface(wishes)[0]
+    points, moved = mesh.points[:count], surface(wishes.to(surface.device))[0].cpu()
     moved = torch.where((mesh.kind[:count] == ON_CORNER)[:, None], points, moved)
     back = torch.empty(count, dtype=torch.int32)
     for _ in range(10):
         back.zero_()
         arrays = [bridge.as_array(moved, wp.vec3), bridge.as_array(back, wp.int32)]
-        bridge.launch(_object, mesh.triangle_count, [mesh.links], arrays)
+        bridge.launch_range(_object, mesh.triangle_count, [mesh.links], arrays)  # all that it writes are ones
         objected: Tensor = back > 0
         if not bool(objected.any()):
             points.copy_(moved)

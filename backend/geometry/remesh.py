@@ -2,7 +2,7 @@
 """Isotropic remeshing (Botsch & Kobbelt 2004): split long edges, collapse short ones, flip towards even valence, smooth
 in the tangent plane, project back onto the input.
 
-Runs on the CPU, whatever the device of the mesh: one edge after the other, in the order that serves shape best.
+Edges are edited on the CPU, whatever the device of the mesh: one after the other, in the order that serves shape best.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def remesh(
     scale = float((vertices - center).abs().max()) or 1.0
     points, faces = ((vertices - center) / scale).float().cpu(), triangles.long().cpu()
     points, faces, _ = split_nonmanifold(points, faces)
-    surface = ClosestPoint(points, faces)
+    surface = ClosestPoint(points.to(vertices.device), faces.to(vertices.device))
     wanted = target_edge / scale if target_edge is not None else 0.0
     for step in range(iterations):
         if target_triangles is not None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.field_losses import eikonal, sign_change
-from ..kernels.hash_grid import HashGridConfig, hash_encode, make_table
+from ..kernels.hash_grid import HashGridConfig, OpenLevels, hash_encode, make_table
 from .band import Band, Grid
 
 
@@ -46,7 +46,7 @@ class SignedDistanceField(nn.Module):
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.bias)
         nn.init.normal_(last.weight, std=0.1 / width**0.5)
-        self.active_levels = config.levels
+        self.open_levels = OpenLevels(config.levels, device)
         self.band = self.find_band()
 
     def find_band(self) -> Band:
@@ -65,7 +65,7 @@ class SignedDistanceField(nn.Module):
         """Signed distances [M] float32, world units, at `band.vertices`; the dense grid is updated with them."""
         band = self.band
         unit = (band.positions - self.origin) / self.grid.extent
-        features = hash_encode(unit, self.table, self.config, active_levels=self.active_levels)  # [M, L·F]
+        features = hash_encode(unit, self.table, self.config, self.open_levels.tensor)  # [M, L·F]
         residual = self.mlp(features)[:, 0] * self.grid.cell_size
         values = self.hull.reshape(-1)[band.vertices] + residual
         values = torch.where(self.rim.reshape(-1)[band.vertices], values.clamp(min=self.grid.cell_size / 2), values)

@@ -85,41 +85,45 @@ def make_table(
 
 
 def hash_encode(
-    positions: torch.Tensor, table: torch.Tensor, config: HashGridConfig, active_levels: int | None = None
+    positions: torch.Tensor,
+    table: torch.Tensor,
+    config: HashGridConfig,
+    active_levels: int | torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Encode positions [P, 3] float32 in [0, 1] with the table [entries, F] float32 -> [P, L · F], coarse levels first.
 
-    Levels from `active_levels` on are locked: they yield zeros, send no gradient and cost nothing.
+    Levels from `active_levels` on are locked: they yield zeros, send no gradient and cost next to nothing. A tensor
+    [1] int32 on the device may say how many are active, and change from one replay of a recorded step to the next.
     Differentiable once with respect to the table, and to the positions if these require a gradient. Positions outside
     the cube are clamped to it and receive no gradient along the clamped axes.
     """
     assert positions.dim() == 2 and positions.shape[1] == 3 and positions.dtype == torch.float32
     assert table.shape == (config.entries, config.features) and table.dtype == torch.float32
     assert positions.device == table.device
-    active = config.levels if active_levels is None else max(0, min(active_levels, config.levels))
+    active = config.levels if active_levels is None else active_levels
+    if not isinstance(active, torch.Tensor):
+        active = _number(active, positions.device)
     return _HashEncode.apply(positions, table, config, active)
 
 
 class _HashEncode(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, positions: torch.Tensor, table: torch.Tensor, config: HashGridConfig, active: int
+        ctx: Any, positions: torch.Tensor, table: torch.Tensor, config: HashGridConfig, active: torch.Tensor
     ) -> torch.Tensor:
         positions, table = positions.contiguous(), table.contiguous()
-        ctx.config, ctx.active = config, active
-        ctx.save_for_backward(positions, table)
-        # fresh memory without the clearing pass where every column is written
-        create = torch.empty if active == config.levels else torch.zeros
-        encoding = create(positions.shape[0], config.width, device=positions.device)
-        if active > 0 and positions.shape[0] > 0:
+        ctx.config = config
+        ctx.save_for_backward(positions, table, active)
+        encoding = torch.empty(positions.shape[0], config.width, device=positions.device)
+        if positions.shape[0] > 0:
             forward_kernel, _ = _kernels(config.features)
-            points, levels_a_thread, dim = _forward_shape(positions, active)
+            points, levels_a_thread, dim = _forward_shape(positions, config.levels)
             vector = _vector(config.features)
             launch(
                 forward_kernel,
                 dim,
                 [as_warp(positions, wp.vec3), as_warp(table, vector), _levels(config, positions.device)]
-                + [points, levels_a_thread, config.levels],
+                + [as_warp(active, wp.int32), points, levels_a_thread, config.levels],
                 [as_warp(encoding.view(-1, config.features), vector)],
                 positions.device,
             )
@@ -128,23 +132,23 @@ class _HashEncode(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
-        positions, table = ctx.saved_tensors
-        config, active = ctx.config, ctx.active
+        positions, table, active = ctx.saved_tensors
+        config = ctx.config
         to_positions, to_table = ctx.needs_input_grad[:2]
         grad = grad.contiguous()
         # an array argument must exist even where nothing is written to it
         grad_positions = torch.zeros_like(positions) if to_positions else positions
         grad_table = torch.zeros_like(table) if to_table else table
-        if active > 0 and positions.shape[0] > 0:
+        if positions.shape[0] > 0:
             _, backward_kernel = _kernels(config.features)
             # level by level, on the CPU too: half the time there, since the gradient of one level stays cached
             points = positions.shape[0]
             vector = _vector(config.features)
             launch(
                 backward_kernel,
-                points * active,
+                points * config.levels,
                 [as_warp(positions, wp.vec3), as_warp(table, vector), _levels(config, positions.device)]
-                + [points, config.levels, as_warp(grad.view(-1, config.features), vector)]
+                + [as_warp(active, wp.int32), points, config.levels, as_warp(grad.view(-1, config.features), vector)]
                 + [int(to_positions), int(to_table)],
                 [as_warp(grad_positions, wp.vec3), as_warp(grad_table, vector)],
                 positions.device,
@@ -156,11 +160,35 @@ def _vector(features: int) -> Any:
     return wp.vec2 if features == 2 else wp.vec4
 
 
-def _forward_shape(positions: torch.Tensor, active: int) -> tuple[int, int, int]:
+def _forward_shape(positions: torch.Tensor, levels: int) -> tuple[int, int, int]:
     """Points, levels a thread, threads. CUDA: a thread for each (level, point), level by level, so that the entries of
     one level stay in the cache. CPU: a thread a point, which writes its row in one go (measured 25 % faster)."""
     points = positions.shape[0]
-    return (points, 1, points * active) if positions.is_cuda else (points, active, points)
+    return (points, 1, points * levels) if positions.is_cuda else (points, levels, points)
+
+
+class OpenLevels:
+    """How many levels of a hash grid are in use: a number for the host, and the same where the kernels read it."""
+
+    def __init__(self, levels: int, device: torch.device | str) -> None:
+        self._count = levels
+        self.tensor = torch.tensor([levels], dtype=torch.int32, device=device)
+
+    @property
+    def count(self) -> int:
+        """The levels, the coarsest ones."""
+        return self._count
+
+    @count.setter
+    def count(self, levels: int) -> None:
+        if levels != self._count:
+            self._count = levels
+            self.tensor.fill_(levels)
+
+
+@cache
+def _number(value: int, device: torch.device) -> torch.Tensor:
+    return torch.tensor([value], dtype=torch.int32, device=device)
 
 
 @cache
@@ -217,6 +245,7 @@ def _kernels(features: int) -> tuple[Any, Any]:
         positions: wp.array(dtype=wp.vec3),
         table: wp.array(dtype=vector),
         levels: wp.array(dtype=wp.vec4i),
+        active: wp.array(dtype=wp.int32),
         points: int,
         levels_a_thread: int,
         total_levels: int,
@@ -229,7 +258,10 @@ def _kernels(features: int) -> tuple[Any, Any]:
         px = wp.clamp(position[0], 0.0, 1.0)
         py = wp.clamp(position[1], 0.0, 1.0)
         pz = wp.clamp(position[2], 0.0, 1.0)
-        for i in range(first, first + levels_a_thread):
+        last = first + levels_a_thread
+        for i in range(wp.max(first, active[0]), last):
+            encoding[point * total_levels + i] = vector()
+        for i in range(first, wp.min(last, active[0])):
             level = levels[i]
             n = level[0]
             x = _cell(px, n)
@@ -251,6 +283,7 @@ def _kernels(features: int) -> tuple[Any, Any]:
         positions: wp.array(dtype=wp.vec3),
         table: wp.array(dtype=vector),
         levels: wp.array(dtype=wp.vec4i),
+        active: wp.array(dtype=wp.int32),
         points: int,
         total_levels: int,
         grad: wp.array(dtype=vector),
@@ -259,9 +292,11 @@ def _kernels(features: int) -> tuple[Any, Any]:
         grad_positions: wp.array(dtype=wp.vec3),
         grad_table: wp.array(dtype=vector),
     ):
-        lanes = active_lanes()
         thread = wp.tid()
         i = thread // points
+        if i >= active[0]:
+            return
+        lanes = active_lanes()
         point = thread - i * points
         g = grad[point * total_levels + i]
         position = positions[point]

@@ -5,7 +5,7 @@ The pixels of a large triangle all add to its three corners, and atomic addition
 Lanes of one key that stand side by side, a run, add up first, and the first of them writes. On the CPU, where threads
 run one after the other, every thread is a run of its own.
 
-A kernel that uses this must not return early: all lanes that `active_lanes` counted take part in every sum.
+A kernel that uses this must not return after `active_lanes`: all lanes that it counted take part in every sum.
 """
 
 import warp as wp

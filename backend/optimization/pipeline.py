@@ -37,6 +37,7 @@ from .checkpoint import Checkpoint
 from .exposures import even_out
 from .preview import Previews
 from .progress import StageProgress
+from .resolution import field_cells, texture_side, triangle_count
 from .resume import Keeper, check_same_job, fingerprint, restore_alignment, restore_shape, restore_surface
 from .scene import Scene
 from .settings import Settings
@@ -44,7 +45,6 @@ from .shape_stage import ShapeState, run_shape_stage, visual_hull
 from .start_choice import choose_start
 from .start_mesh import StartMesh
 from .surface_stage import SurfaceState, run_surface_stage
-from .texture_size import texture_side
 from .texture_stage import TextureState, run_texture_stage
 from .timer import Timer
 from .unseen import flatten_unseen
@@ -162,6 +162,7 @@ def reconstruct(capture_path: Path, job: Job, settings: Settings, start_mesh: St
     timer = Timer(checkpoint.seconds if checkpoint else None)
     with timer.part("load"):
         scene = _load_scene(capture, settings, device, job)
+    settings = replace(settings, grid_cells=field_cells(scene.bounds, scene.photos, settings.grid_cells))
     previews = Previews(job, job.files.preview, settings.preview_seconds)
     given = Alignment.of(scene.photos.cam_to_world.to(device))
     run = _Run(capture, scene, settings, job, timer, Keeper(job, mark, timer), previews, start_mesh, given, {})
@@ -268,7 +269,7 @@ def _mesh(run: _Run, shape: ShapeState) -> SurfaceState:
         vertices, triangles = remesh(
             vertices,
             triangles,
-            target_triangles=run.settings.target_triangles,
+            target_triangles=triangle_count(vertices, triangles, run.scene.photos, run.settings.target_triangles),
             iterations=run.settings.remesh_rounds,
             progress=lambda share: run.tell("remesh", share),
         )

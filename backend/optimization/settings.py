@@ -50,7 +50,8 @@ class Settings:
         max_size: photographs are reduced to this many pixels on their longer side, and at least to what the largest
             stage uses; 0 is no more than that.
         batch: photographs per step.
-        grid_cells: cells of the field along the longest side of the object.
+        grid_cells: most cells of the field along the longest side of the object; fewer where photographs do not show
+            so much.
         carve_cells: voxels of the radiance field along the longest side of the object.
         carve_rays: rays in a step of the carve stage.
         carve_steps, shape_steps, surface_steps, texture_steps: length of the four stages.
@@ -61,13 +62,14 @@ class Settings:
         texture_rate: learning rate of the texels.
         texture_inertia: weight that holds texels to the values of the field they were baked from.
         material_inertia: the same for roughness and metallic, of which a single texel tells little.
+        texture_stiffness: weight that lets texels change only as their neighbors do.
         table_size: log2 of the entries of a level of the hash grids.
         light_size: side of a face of the environment's cube map, texels.
         light_interval: steps from one filtering of the light to the next.
         transport_size: texels along a face of the cube of directions in which shadows are traced, a power of two; 0 is
             no shadows.
         bounce: whether light that the object throws on itself counts.
-        target_triangles: of the final mesh, about.
+        target_triangles: most triangles of the final mesh, about; fewer where photographs do not show so much.
         remesh_rounds: that make its triangles even; 0 leaves them as the isosurface has them.
         texture_size: longest side of the textures, texels; less where the photographs do not show so much.
         preview_seconds: from one preview of the mesh to the next; 0 is none.
@@ -102,13 +104,14 @@ class Settings:
     texture_rate: float = 0.02
     texture_inertia: float = 0.02
     material_inertia: float = 0.1
+    texture_stiffness: float = 0.3
     table_size: int = 16
     light_size: int = 16
     light_interval: int = 4
     transport_size: int = 8
     bounce: bool = True
     target_triangles: int = 40_000
-    remesh_rounds: int = 5
+    remesh_rounds: int = 3
     texture_size: int = 512
     preview_seconds: float = 2.0
     sign_change: float = 0.02
@@ -224,6 +227,7 @@ PRESETS: dict[str, Settings] = {
         texture_steps=2500,
         vertex_rate=0.4,
         texture_rate=0.006,
+        texture_stiffness=1.0,
         shape_size=800,
         surface_size=1024,
         texture_stage_size=2048,

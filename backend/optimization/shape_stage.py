@@ -145,24 +145,21 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         decay.to(min(1.0, (step + 1 - progress.first) / 20) * 0.1 ** max(0.0, 2 * t - 1))
         sign_weight.fill_(settings.sign_change * max(0.05, 1 - 4 * t))
         views.turn(draws, step)
-        if _open_levels(state, t):
-            graph.renew()
+        _open_levels(state, t)
         if step % BAND_STEPS == 0 and surface.follow():
             graph.renew()
         graph.run()
         progress.observe_error(error)
         progress.show(surface.vertices, surface.triangles, state.material)
-    state.material.active_levels = MATERIAL_LEVELS
+    state.material.open_levels.count = MATERIAL_LEVELS
 
 
-def _open_levels(state: ShapeState, t: float) -> bool:
-    """Let both fields have the levels that are theirs after a share `t` of the steps; returns whether that is a change.
+def _open_levels(state: ShapeState, t: float) -> None:
+    """Let both fields have the levels that are theirs after a share `t` of the steps.
 
     A shape is found coarse to fine. A material that is finer than the shape would be painted with shading and
     occlusion that belong to the shape, and keep it.
     """
     sdf = FIRST_SDF_LEVELS + int(min(1.0, t / SDF_OPEN) * (SDF_LEVELS - FIRST_SDF_LEVELS))
     material = FIRST_MATERIAL_LEVELS + int(min(1.0, t / MATERIAL_OPEN) * (MATERIAL_LEVELS - FIRST_MATERIAL_LEVELS))
-    before = state.sdf.active_levels, state.material.active_levels
-    state.sdf.active_levels, state.material.active_levels = sdf, material
-    return before != (sdf, material)
+    state.sdf.open_levels.count, state.material.open_levels.count = sdf, material

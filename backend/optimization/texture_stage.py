@@ -18,6 +18,7 @@ from ..appearance.textured_mesh import CHANNELS, SurfacePoints, TexturedMesh, sa
 from ..appearance.transport import Transport
 from ..geometry.texels import TexelMap
 from ..kernels.primitives import RASTERIZERS, Primitives
+from ..kernels.texel_prior import TexelPrior, link_texels
 from .bake import bake_attributes
 from .losses import image_loss, squared_error
 from .metal_evidence import EVIDENCE_SIZE, find_metal
@@ -107,6 +108,7 @@ def run_texture_stage(
     inertia = torch.tensor(
         [settings.texture_inertia] * 3 + [settings.material_inertia] * 2 + [settings.texture_inertia] * 2, device=device
     )
+    stiffness = torch.full((CHANNELS,), settings.texture_stiffness, device=device)
     light = StageLight(state.light, settings.light_interval)
     primitives = RASTERIZERS[settings.rasterizer]
     if settings.transport_size:
@@ -123,6 +125,7 @@ def run_texture_stage(
         [([textures], settings.texture_rate), (state.light.parameters(), LIGHT_RATE * light.interval)], device
     )
     decay = Decay(optimizer)
+    prior = TexelPrior(start, torch.from_numpy(link_texels(texels.nearest)).to(device), inertia, stiffness)
     recorded = settings.rasterizer == "warp"
     frames = Frames(mesh, views, settings.batch, primitives, recorded)
     error = torch.zeros((), device=device)
@@ -138,10 +141,10 @@ def run_texture_stage(
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
         if light_learns:
             loss = loss + light_prior(state.light, settings)
-        # Held to the field's values, which were smooth over many views; only what the photographs insist on changes.
-        loss = loss + (inertia * (textures - start).square()).mean()
         optimizer.zero_grad()
         loss.backward()
+        # Held to the field's values, which were smooth over many views; only what the photographs insist on changes.
+        prior.add_gradient(textures)
         optimizer.step()
         with torch.no_grad():
             textures.copy_(torch.maximum(torch.minimum(textures, high), low))

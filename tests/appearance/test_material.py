@@ -32,7 +32,7 @@ def test_values_are_possible_materials() -> None:
 def test_levels_that_are_closed_have_no_part_in_it() -> None:
     made = field()
     whole = made.values(POSITIONS)
-    made.active_levels = 2
+    made.open_levels.count = 2
     coarse = made.values(POSITIONS)
     assert float((coarse - whole).detach().abs().mean()) > 1e-3
     coarse.sum().backward()

@@ -44,7 +44,7 @@ class Watched(StageProgress):
         return False
 
     def observe_error(self, squared: Tensor) -> None:
-        self.levels.append((self.state.sdf.active_levels, self.state.material.active_levels))
+        self.levels.append((self.state.sdf.open_levels.count, self.state.material.open_levels.count))
 
 
 def run(last: int = STEPS) -> Watched:
@@ -66,4 +66,4 @@ def test_levels_open_one_after_the_other() -> None:
 
 def test_a_stage_that_is_cut_short_leaves_the_material_whole() -> None:
     watched = run(last=2)
-    assert watched.levels[-1][1] < MATERIAL_LEVELS == watched.state.material.active_levels
+    assert watched.levels[-1][1] < MATERIAL_LEVELS == watched.state.material.open_levels.count
