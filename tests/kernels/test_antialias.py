@@ -147,16 +147,25 @@ def test_empty(device: str) -> None:
 
 @pytest.mark.parametrize("name", SCENES)
 @pytest.mark.parametrize("size", [(14, 15), (120, 90)])
-def test_marking_pairs_first_changes_nothing(device: str, name: str, size: tuple[int, int]) -> None:
+def test_listing_pairs_first_changes_nothing(device: str, name: str, size: tuple[int, int]) -> None:
     for seed in range(3):
         clip, triangles = (t.to(device) for t in SCENES[name](seed))
         ids = rasterize(clip, triangles, size)
         neighbors = build_neighbors(triangles)
-        walked, marked = (silhouette_edges(clip, triangles, ids, neighbors, marked=m) for m in (False, True))
-        assert torch.equal(walked, marked) and int((marked >= 0).sum()) > 10
+        walked, listed = (silhouette_edges(clip, triangles, ids, neighbors, listed=m) for m in (False, True))
+        assert torch.equal(walked.edges, listed.edges) and int((listed.edges >= 0).sum()) > 10
+        results = []
+        for way in (False, True):
+            image = torch.rand(*ids.shape, 3, generator=torch.Generator().manual_seed(seed)).to(device).requires_grad_()
+            points = clip.clone().requires_grad_()
+            blended = antialias(image, points, triangles, ids, neighbors, listed=way)
+            (blended * torch.linspace(-1, 1, blended.numel(), device=device).view_as(blended)).sum().backward()
+            results.append((blended.detach(), image.grad, points.grad))
+        assert torch.equal(results[0][0], results[1][0]), "one order of the sum"
+        torch.testing.assert_close(results[0][1:], results[1][1:], rtol=1e-4, atol=1e-4)
 
 
-def test_marking_pairs_first_changes_nothing_on_a_rough_surface(device: str) -> None:
+def test_listing_pairs_first_changes_nothing_on_a_rough_surface(device: str) -> None:
     """Many silhouettes, from triangles above to far below a pixel."""
     for rings in (20, 90):
         vertices, triangles = sphere(rings, rings)
@@ -165,5 +174,5 @@ def test_marking_pairs_first_changes_nothing_on_a_rough_surface(device: str) -> 
         triangles = triangles.to(device)
         ids = rasterize(clip, triangles, (70, 80))
         neighbors = build_neighbors(triangles)
-        walked, marked = (silhouette_edges(clip, triangles, ids, neighbors, marked=m) for m in (False, True))
-        assert torch.equal(walked, marked) and int((marked >= 0).sum()) > 200
+        walked, listed = (silhouette_edges(clip, triangles, ids, neighbors, listed=m) for m in (False, True))
+        assert torch.equal(walked.edges, listed.edges) and int((listed.edges >= 0).sum()) > 200
