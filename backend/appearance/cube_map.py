@@ -82,7 +82,7 @@ def _padded_index(resolution: int, device: torch.device) -> Tensor:
     faces = [(one, a, b), (-one, a, b), (a, one, b), (a, -one, b), (a, b, one), (a, b, -one)]
     directions = torch.stack([torch.stack(face, -1) for face in faces]).reshape(-1, 3)
     # A ring corner has no texel of its own; it takes one of its two neighbors.
-    return _texel_of(directions, r).reshape(6, r + 2, r + 2).to(device)
+    return cube_texels(directions, r).reshape(6, r + 2, r + 2).to(device)
 
 
 def bilinear_stencil(directions: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
@@ -106,6 +106,53 @@ def sample_cube_bilinear(cube: Tensor, directions: Tensor) -> Tensor:
     return F.embedding_bag(index, cube.reshape(-1, cube.shape[-1]), mode="sum", per_sample_weights=weights)
 
 
+def sample_vertex_cubes(
+    cubes: Tensor,
+    triangles: Tensor,
+    triangle_ids: Tensor,
+    barycentrics: Tensor,
+    directions: Tensor,
+    sides: Tensor,
+    firsts: Tensor,
+) -> Tensor:
+    """Cubes at the vertices of a mesh, in one direction per point: bilinear on a face, and not beyond it.
+
+    Args:
+        cubes: [V, N, C], the texels at each vertex, of any type; several cubes may lie end to end.
+        triangles: [T, 3] int32.
+        triangle_ids: [P] int32.
+        barycentrics: [P, 2] float32, weights of corners 0 and 1.
+        directions: [P, 3] float32, of any length.
+        sides: [P] or scalar, int64, of a face of the cube to read.
+        firsts: [P] or scalar, int64, where among the N texels it begins.
+
+    Returns:
+        [P, C] float32, no gradient.
+    """
+    with torch.no_grad():
+        corners = triangles[triangle_ids.long()].long()  # [P, 3]
+        last = 1 - barycentrics.sum(-1, keepdim=True)
+        weights = torch.cat((barycentrics, last), dim=-1)[..., None]  # [P, 3, 1]
+        face, a, b = cube_coordinates(directions)
+        column = ((a + 1) / 2 * sides - 0.5).clamp(min=0)
+        row = ((b + 1) / 2 * sides - 0.5).clamp(min=0)
+        column0 = torch.minimum(column.long(), sides - 1)
+        row0 = torch.minimum(row.long(), sides - 1)
+        column1, row1 = torch.minimum(column0 + 1, sides - 1), torch.minimum(row0 + 1, sides - 1)
+        fx, fy = column - column0, row - row0
+        begin = firsts + face * sides * sides
+        result = torch.zeros(len(face), cubes.shape[-1], device=cubes.device)
+        for r, c, weight in (
+            (row0, column0, (1 - fx) * (1 - fy)),
+            (row0, column1, fx * (1 - fy)),
+            (row1, column0, (1 - fx) * fy),
+            (row1, column1, fx * fy),
+        ):
+            texel = begin + r * sides + c  # [P]
+            result += weight[:, None] * (cubes[corners, texel[:, None]].float() * weights).sum(1)
+        return result
+
+
 @functools.cache
 def cube_symmetries(resolution: int) -> tuple[Tensor, Tensor, Tensor]:
     """The 48 symmetries of the cube acting on texels; what depends on an angle only need be computed for one in 48.
@@ -118,7 +165,7 @@ def cube_symmetries(resolution: int) -> tuple[Tensor, Tensor, Tensor]:
     centers = cube_directions(resolution, normalized=False)
     orders = torch.tensor(list(itertools.permutations(range(3))))  # [6, 3]
     signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=3)))  # [8, 3]
-    permutations = torch.stack([_texel_of((centers * s)[:, o], resolution) for o in orders for s in signs])
+    permutations = torch.stack([cube_texels((centers * s)[:, o], resolution) for o in orders for s in signs])
     order = centers.abs().argsort(dim=-1, descending=True, stable=True)
     order_id = (order[:, None] == orders).all(-1).int().argmax(-1)
     sign_id = ((centers < 0) * torch.tensor([4, 2, 1])).sum(-1)
@@ -126,7 +173,8 @@ def cube_symmetries(resolution: int) -> tuple[Tensor, Tensor, Tensor]:
     return permutations, symmetry, permutations[symmetry, torch.arange(len(centers))]
 
 
-def _texel_of(directions: Tensor, resolution: int) -> Tensor:
+def cube_texels(directions: Tensor, resolution: int) -> Tensor:
+    """Flat index [P] int64 of the texel that each of `directions` [P, 3] points at."""
     face, a, b = cube_coordinates(directions)
     column = ((a + 1.0) * (0.5 * resolution)).floor().long().clamp(0, resolution - 1)
     row = ((b + 1.0) * (0.5 * resolution)).floor().long().clamp(0, resolution - 1)

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .cube_map import sample_vertex_cubes
 from .environment import Prefiltered
 from .fragments import Fragments
-from .transport import Transport
+from .transport import Transport, VertexLight
 
 
 @dataclass(frozen=True)
@@ -21,36 +23,33 @@ class LocalLight:
         environment: the distant light.
         transport: visibility of the mesh.
         fragments: the pixels.
-        arriving: [P, 6], share of the unshadowed irradiance that arrives, and mean radiance of the occluded directions.
+        share: [P, 3], share of the unshadowed irradiance that arrives.
+        glow: [V, B, 3] at the vertices, mean radiance of what hides the environment, as `VertexLight` has it.
     """
 
     environment: Prefiltered
     transport: Transport
     fragments: Fragments
-    arriving: Tensor
+    share: Tensor
+    glow: Tensor
 
     @staticmethod
-    def at(fragments: Fragments, transport: Transport, environment: Prefiltered, arriving: Tensor) -> LocalLight:
-        """Light at `fragments` from what arrives [V, 6] at the vertices, as `Transport.light_vertices` has it."""
-        return LocalLight(environment, transport, fragments, fragments.interpolate(arriving))
-
-    @property
-    def share(self) -> Tensor:
-        """[P, 3], share of the unshadowed irradiance that arrives."""
-        return self.arriving[:, :3]
-
-    @property
-    def glow(self) -> Tensor:
-        """[P, 3], mean radiance of the occluded directions."""
-        return self.arriving[:, 3:]
+    def at(fragments: Fragments, transport: Transport, environment: Prefiltered, arriving: VertexLight) -> LocalLight:
+        """Light at `fragments` from what arrives at the vertices."""
+        return LocalLight(environment, transport, fragments, fragments.interpolate(arriving.share), arriving.glow)
 
     def irradiance(self, normals: Tensor) -> Tensor:
         """Irradiance [P, 3] for `normals` [P, 3] near those of the mesh."""
         return self.environment.irradiance(normals) * self.share
 
     def radiance(self, directions: Tensor, roughness: Tensor) -> Tensor:
-        """Mean radiance [P, 3] of the lobe of `roughness` [P, 1] around `directions` [P, 3]."""
-        visible = self.transport.specular_visibility(
-            self.fragments.triangles, self.fragments.triangle_ids, self.fragments.barycentrics, directions, roughness
-        )
-        return torch.lerp(self.glow, self.environment.radiance(directions, roughness), visible)
+        """Mean radiance [P, 3] of the lobe of `roughness` [P, 1] around `directions` [P, 3].
+
+        Visible share and glow are constants: only the environment's radiance has a gradient.
+        """
+        fragments = self.fragments
+        place = (fragments.triangles, fragments.triangle_ids, fragments.barycentrics, directions)
+        visible = self.transport.specular_visibility(*place, roughness)
+        side = torch.tensor(math.isqrt(self.glow.shape[1] // 6), device=directions.device)
+        glow = sample_vertex_cubes(self.glow, *place, side, torch.zeros_like(side))
+        return torch.lerp(glow, self.environment.radiance(directions, roughness), visible)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..kernels.split_sum import Levels, Shadows, shade_split_sum
+from ..kernels.shadows import Shadows
+from ..kernels.split_sum import Levels, shade_split_sum
 from .bsdf import lookup_table
 from .environment import Prefiltered
 from .fragments import Fragments
@@ -38,13 +39,14 @@ def shade(
     if isinstance(light, LocalLight):
         environment = light.environment
         fragments, transport = light.fragments, light.transport
-        arriving = light.arriving
+        arriving = light.share
         shadows = Shadows(
             fragments.triangle_ids,
             fragments.barycentrics.detach(),
             fragments.triangles,
             transport.visibility,
             transport.level_sizes,
+            light.glow,
         )
     assert isinstance(environment, Prefiltered)
     sides = tuple(height for height, _ in environment.packed.shapes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shadows and one bounce, traced once per mesh and then applied as matrices.
+"""Shadows and two bounces, traced once per mesh and then applied as matrices.
 
 For each vertex and each of K directions (the texels of a small cube map, so that the environment reduces to them
 exactly) a ray says whether the environment is visible. Irradiance under any light is then a matrix product, free of
@@ -13,6 +13,7 @@ samples by importance, but always the same ones.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +21,9 @@ from torch import Tensor
 from ..kernels.linear_maps import SparseMap, dense_product
 from ..kernels.visibility import Occluder, vertex_occlusion, vertex_visibility
 from .color import luminance
-from .cube_map import cube_coordinates, cube_directions, cube_solid_angles, downsample
+from .cube_map import cube_directions, cube_solid_angles, downsample, sample_vertex_cubes
 from .environment import Prefiltered
+from .glow import BOXES, Glow
 
 RAY_OFFSET = 2e-3  # of the mesh's diagonal: leaves the faces that meet at a vertex
 SUNS = 64  # texels of the light with rays of their own
@@ -63,6 +65,19 @@ class Suns:
         return torch.cat((sky, base.reshape(-1, 3)[self.texels] - sky[self.boxes]))
 
 
+class VertexLight(NamedTuple):
+    """Light that arrives at the vertices of a mesh.
+
+    Attributes:
+        share: [V, 3] float32, share of the unshadowed irradiance that arrives; more than one where bounced light adds.
+        glow: [V, B, 3] float32, mean radiance of what hides the environment in each box of a cube of directions, as
+            `Glow` has it; no gradient.
+    """
+
+    share: Tensor
+    glow: Tensor
+
+
 @dataclass(frozen=True)
 class Transport:
     """What the vertices of one mesh see of the environment and of each other.
@@ -72,7 +87,7 @@ class Transport:
         direct: [V, K + S] float32, visibility · cos θ · solid angle; the last S are the suns'.
         suns: those texels of a light that have rays of their own, found by `toward`.
         bounce: [V, V] or None, irradiance at a vertex for unit radiosity of the vertices it sees.
-        blocked_cosine: [V, 1] float32, the occluded part of ∫ cos θ dω = π.
+        glow: where the vertices see each other, by direction; None without bounces.
         normals: [V, 3] float32, the normals for which `direct` was traced.
         visibility: [V, ΣK] uint8 0..255, visible share per direction of the cube and of its coarser levels.
         level_sizes: face sides of these levels, finest first.
@@ -84,7 +99,7 @@ class Transport:
     direct: Tensor
     suns: Suns | None
     bounce: SparseMap | None
-    blocked_cosine: Tensor
+    glow: Glow | None
     normals: Tensor
     visibility: Tensor
     level_sizes: tuple[int, ...]
@@ -93,7 +108,10 @@ class Transport:
 
     @staticmethod
     def trace(vertices: Tensor, normals: Tensor, triangles: Tensor, size: int, bounce: bool) -> Transport:
-        """Trace the visibility of `vertices` [V, 3] with unit `normals` [V, 3] in 6·size² directions."""
+        """Trace the visibility of `vertices` [V, 3] with unit `normals` [V, 3] in 6·size² directions.
+
+        With `bounce`, what is seen of the object itself reflects light too.
+        """
         device = vertices.device
         vertices, normals = vertices.detach(), normals.detach()
         directions = cube_directions(size).to(device)  # [K, 3]
@@ -105,10 +123,12 @@ class Transport:
         direct = cosines * clear
         blocked = cosines - direct
         spread: SparseMap | None = None
+        glow: Glow | None = None
         if bounce:
             vertex, direction = torch.nonzero(blocked > 0, as_tuple=True)
             seen = triangles[hits[vertex, direction].long(), 0].long()
             spread = SparseMap(vertex, seen, blocked[vertex, direction], (len(vertices), len(vertices)))
+            glow = Glow.of(vertex, direction, seen, size, len(vertices))
         levels, sizes = [], []
         cube = clear.float().T.reshape(6, size, size, -1)  # [6, R, R, V]
         while True:
@@ -118,10 +138,7 @@ class Transport:
                 break
             cube = downsample(cube, cube.shape[1] // 2)
         visibility = (torch.cat(levels).T * 255).round().to(torch.uint8).contiguous()
-        blocked_cosine = blocked.sum(1, keepdim=True)
-        return Transport(
-            size, direct, None, spread, blocked_cosine, normals, visibility, tuple(sizes), vertices, occluder
-        )
+        return Transport(size, direct, None, spread, glow, normals, visibility, tuple(sizes), vertices, occluder)
 
     @torch.no_grad()
     def toward(self, base: Tensor) -> Transport:
@@ -134,66 +151,41 @@ class Transport:
         direct = torch.cat((self.direct[:, : 6 * self.size * self.size], cosines * ~blocked), dim=1)
         return replace(self, direct=direct, suns=suns)
 
-    def light_vertices(self, light: Prefiltered, base: Tensor, base_color: Tensor) -> Tensor:
-        """Light that arrives at the vertices.
+    def light_vertices(self, light: Prefiltered, base: Tensor, base_color: Tensor) -> VertexLight:
+        """Light that arrives at the vertices: from the environment, and by up to two bounces off the object.
 
         Args:
             light: the environment, for its irradiance without shadows.
             base: [6, S, S, 3] float32, the environment's texels; S is a multiple of `size`, and that of the light whose
                 suns were looked for.
             base_color: [V, 3] float32, what the object's own surface reflects (used without gradient).
-
-        Returns:
-            [V, 6]: share of the unshadowed irradiance that arrives (more than one where bounced light adds), then mean
-            radiance of the occluded directions.
         """
         if self.suns is None:
             radiance = downsample(base, self.size).reshape(-1, 3)  # [K, 3]
         else:
             radiance = self.suns.split(base)  # [K + S, 3]
         arriving = dense_product(self.direct, radiance)  # [V, 3]
-        glow = torch.zeros_like(arriving)
-        if self.bounce is not None:
-            radiosity = base_color.detach() * arriving / torch.pi
-            reflected = self.bounce(radiosity)
-            glow = reflected / self.blocked_cosine.clamp(min=1e-3)
-            arriving = arriving + reflected
-        share = arriving / light.irradiance(self.normals).clamp(min=1e-4)
-        return torch.cat((share, glow), dim=1)
+        glow = arriving.new_zeros(len(arriving), BOXES, 3)
+        if self.bounce is not None and self.glow is not None:
+            reflectance = base_color.detach() / torch.pi
+            once = arriving + self.bounce(reflectance * arriving)
+            radiance = reflectance * once  # of the surface as its neighbors see it
+            glow = self.glow(radiance)
+            arriving = arriving + self.bounce(radiance)
+        return VertexLight(arriving / light.irradiance(self.normals).clamp(min=1e-4), glow)
 
     def specular_visibility(
         self, triangles: Tensor, triangle_ids: Tensor, barycentrics: Tensor, reflected: Tensor, roughness: Tensor
     ) -> Tensor:
         """Visible share [P, 1] of the lobe of `roughness` [P, 1] around `reflected` [P, 3]; no gradient."""
         with torch.no_grad():
-            corners = triangles[triangle_ids.long()].long()  # [P, 3]
-            last = 1 - barycentrics.sum(-1, keepdim=True)
-            weights = torch.cat((barycentrics, last), dim=-1)  # [P, 3]
             # A GGX lobe spans about 2·atan(α) around the reflection, a texel of the cube about 90°/R.
             lobe = 2 * torch.atan(roughness.square())[:, 0] / (torch.pi / 2)
             level = torch.log2((lobe * self.size).clamp(min=1)).round().long().clamp(max=len(self.level_sizes) - 1)
-            face, a, b = cube_coordinates(reflected)
             sizes = torch.tensor(self.level_sizes, device=level.device)
             starts = torch.cumsum(6 * sizes * sizes, 0) - 6 * sizes * sizes
-            side = sizes[level]
-            column = ((a + 1) / 2 * side - 0.5).clamp(min=0)
-            row = ((b + 1) / 2 * side - 0.5).clamp(min=0)
-            column0 = torch.minimum(column.long(), side - 1)
-            row0 = torch.minimum(row.long(), side - 1)
-            column1, row1 = torch.minimum(column0 + 1, side - 1), torch.minimum(row0 + 1, side - 1)
-            fx, fy = column - column0, row - row0
-            base = starts[level] + face * side * side
-            share = torch.zeros_like(a)
-            for r, c, w in (
-                (row0, column0, (1 - fx) * (1 - fy)),
-                (row0, column1, fx * (1 - fy)),
-                (row1, column0, (1 - fx) * fy),
-                (row1, column1, fx * fy),
-            ):
-                texel = base + r * side + c  # [P]
-                seen = self.visibility[corners, texel[:, None]].float()  # [P, 3]
-                share += w * (seen * weights).sum(-1) / 255
-            return share[:, None]
+            place = (triangles, triangle_ids, barycentrics, reflected, sizes[level], starts[level])
+            return sample_vertex_cubes(self.visibility[..., None], *place) / 255
 
 
 def _offset(vertices: Tensor) -> float:

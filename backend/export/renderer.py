@@ -28,7 +28,7 @@ LIGHT_SIZE = 32  # texels along a face of the environment's cube
 
 
 class AssetRenderer:
-    """Rasterises an asset and shades it with the split-sum approximation, traced shadows and one bounce.
+    """Rasterises an asset and shades it with the split-sum approximation, traced shadows and two bounces.
 
     Args:
         asset: what to render.

@@ -38,17 +38,24 @@ def dense_product(matrix: Tensor, x: Tensor) -> Tensor:
 class SparseMap:
     """A constant sparse matrix [M, N] with its transpose at hand for gradients."""
 
-    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> None:
-        """Entries `values` [K] float32 at `rows`, `columns` [K] int64; entries at one place add up."""
+    def __init__(
+        self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int], learns: bool = True
+    ) -> None:
+        """Entries `values` [K] float32 at `rows`, `columns` [K] int64; entries at one place add up.
+
+        Without `learns` no transpose is kept, and products have no gradient.
+        """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse")  # torch calls its CSR tensors beta
             indices = torch.stack((rows, columns))
             matrix = torch.sparse_coo_tensor(indices, values, shape, check_invariants=False).coalesce()
             self.matrix = matrix.to_sparse_csr()
-            self.transposed = matrix.t().coalesce().to_sparse_csr()
+            self.transposed = matrix.t().coalesce().to_sparse_csr() if learns else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The product [M, C] with x [N, C]; differentiable in x."""
+        """The product [M, C] with x [N, C]; differentiable in x if the map learns."""
+        if self.transposed is None:
+            return _product(self.matrix, x.detach())
         result: Tensor = _SparseProduct.apply(x, self)
         return result
 

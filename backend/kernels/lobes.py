@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Device functions of split-sum shading: where the specular lobe of a pixel points, how wide it is, what it sees."""
+"""Device functions of split-sum shading: where the specular lobe of a pixel points and how wide it is."""
 
 from typing import no_type_check
 
@@ -95,45 +95,6 @@ def lobe_at(
     lobe.slope_a = point.slope_a
     lobe.slope_b = point.slope_b
     return lobe
-
-
-@wp.func
-@no_type_check
-def visible_share(
-    p: int,
-    direction: wp.vec3,
-    width: float,
-    triangle_ids: wp.array(dtype=wp.int32),
-    barycentrics: wp.array(dtype=wp.vec2),
-    triangles: wp.array(dtype=wp.vec3i),
-    visibility: wp.array2d(dtype=wp.uint8),
-    sides: wp.array(dtype=wp.vec3i),
-) -> float:
-    """Visible share of a lobe, as `Transport.specular_visibility` has it: bilinear on a face, and not beyond it."""
-    corners = triangles[triangle_ids[p]]
-    b = barycentrics[p]
-    weights = wp.vec3(b[0], b[1], 1.0 - b[0] - b[1])
-    # A GGX lobe spans about 2·atan(α) around its axis, a texel of the cube about 90° / side.
-    texels = wp.max(4.0 / wp.pi * wp.atan(width * width) * float(sides[0][1]), 1.0)
-    level = sides[clamped_cell(wp.rint(wp.log2(texels)), 0, sides.shape[0] - 1)]
-    side = level[1]
-    point = face_point(direction)
-    x = wp.max((0.5 * point.a + 0.5) * float(side) - 0.5, 0.0)
-    y = wp.max((0.5 * point.b + 0.5) * float(side) - 0.5, 0.0)
-    j = clamped_cell(x, 0, side - 1)
-    i = clamped_cell(y, 0, side - 1)
-    fx = x - float(j)
-    fy = y - float(i)
-    right = wp.min(j + 1, side - 1)
-    upper = level[0] + (point.face * side + i) * side
-    lower = level[0] + (point.face * side + wp.min(i + 1, side - 1)) * side
-    share = float(0.0)  # noqa: UP018
-    for k in range(3):
-        v = corners[k]
-        above = (1.0 - fx) * float(visibility[v, upper + j]) + fx * float(visibility[v, upper + right])
-        below = (1.0 - fx) * float(visibility[v, lower + j]) + fx * float(visibility[v, lower + right])
-        share += weights[k] * ((1.0 - fy) * above + fy * below)
-    return share / 255.0
 
 
 @wp.func

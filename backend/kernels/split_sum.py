@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Split-sum shading in one kernel, and its adjoint in another: `appearance.bsdf.split_sum` says what it computes.
 
-The adjoint goes through a pixel again instead of fetching what the forward pass found, except for the visible share of
-its lobe, which takes twelve scattered reads. The equations are those of bsdf.py; a name with `g_` before it is the
+The adjoint goes through a pixel again instead of fetching what the forward pass found, except for what hides the light
+from its lobe, which takes 24 scattered reads. The equations are those of bsdf.py; a name with `g_` before it is the
 gradient of the loss by what it names.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any, no_type_check
 
@@ -29,8 +30,8 @@ from backend.kernels.lobes import (
     lobe_at,
     read_colors,
     scatter,
-    visible_share,
 )
+from backend.kernels.shadows import Shadows, hidden_at
 from backend.kernels.taps import cube_taps, face_point
 
 wp.set_module_options(MODULE_OPTIONS)
@@ -49,25 +50,6 @@ class Levels:
 
     sides: tuple[int, ...]  # of a face, texels
     low: float
-
-
-@dataclass(frozen=True)
-class Shadows:
-    """What the pixels see of the light.
-
-    Attributes:
-        triangle_ids: [P] int32, -1 = nothing.
-        barycentrics: [P, 2] float32 weights of corners 0 and 1.
-        triangles: [T, 3] int32.
-        visibility: [V, ΣK] uint8 0..255, visible share per direction of a cube and of its coarser levels.
-        sides: of a face of each of these levels, finest first.
-    """
-
-    triangle_ids: Tensor
-    barycentrics: Tensor
-    triangles: Tensor
-    visibility: Tensor
-    sides: tuple[int, ...]
 
 
 def shade_split_sum(
@@ -91,7 +73,7 @@ def shade_split_sum(
         view: [P, 3] float32, unit, toward the eye.
         texels: [N, 3] float32, the light.
         table: [R, M, 9] float32, `Channels` over roughness and the root of n·v, both evenly from 0 to 1.
-        arriving: [P, 6] float32, factor on the irradiance, then radiance of the directions that are occluded.
+        arriving: [P, 3] float32, factor on the irradiance.
         shadows: given where `arriving` is.
         encoded: return the sRGB encoding of radiance clamped to 0..1.
     """
@@ -100,7 +82,7 @@ def shade_split_sum(
     assert all(x.dtype == torch.float32 for x in (material, normal, view, texels, table))
     assert len(texels) == sum(6 * side * side for side in levels.sides) and len(levels.sides) > 2
     assert (arriving is None) == (shadows is None)
-    assert arriving is None or arriving.shape == (count, 6) and arriving.dtype == torch.float32
+    assert arriving is None or arriving.shape == (count, 3) and arriving.dtype == torch.float32
     return _Shade.apply(material, normal, view, texels, arriving, levels, table, shadows, encoded)
 
 
@@ -119,8 +101,8 @@ class _Shade(torch.autograd.Function):
         encoded: bool,
     ) -> Tensor:
         count, device = len(material), material.device
-        visible = torch.empty(count if shadows is not None else 0, device=device)
-        ctx.save_for_backward(material, normal, view, texels, arriving, visible)
+        hidden = torch.empty(count if shadows is not None else 0, 4, device=device)
+        ctx.save_for_backward(material, normal, view, texels, arriving, hidden)
         ctx.constants = levels, table, shadows, encoded
         color = torch.empty(count, 3, device=device)
         if count > 0:
@@ -143,13 +125,13 @@ class _Shade(torch.autograd.Function):
         # what is not wanted has no rows, and nothing is written to it
         to_material, to_normal, to_view, to_arriving = (
             torch.empty(count if wanted[k] else 0, width, device=device)
-            for k, width in ((0, 5), (1, 3), (2, 3), (4, 6))
+            for k, width in ((0, 5), (1, 3), (2, 3), (4, 3))
         )
         if count > 0:
             run = 1 if cuda else -(-count // copies)  # neighboring pixels that use the same copy
             layout = wp.vec4i(copies, run, *((1, copies) if cuda else (texels.numel(), 1)))
             outputs = [as_warp(to_texels.view(-1), wp.float32), as_warp(to_material, wp.float32)]
-            outputs += [as_warp(to_normal, wp.vec3), as_warp(to_view, wp.vec3), as_warp(to_arriving, wp.float32)]
+            outputs += [as_warp(to_normal, wp.vec3), as_warp(to_view, wp.vec3), as_warp(to_arriving, wp.vec3)]
             inputs = [*_inputs(ctx.saved_tensors, *ctx.constants), as_warp(grad, wp.vec3), layout]
             launch_range(_backward, count if cuda else run * copies, inputs, outputs, device, copies)
         summed = to_texels.sum(1 if cuda else 0).view(-1, 3) if wanted[3] else None
@@ -165,7 +147,7 @@ def _inputs(
     encoded: bool,
 ) -> list[Any]:
     """Kernel arguments that forward and backward share; without shadows the last arrays are empty."""
-    material, normal, view, texels, arriving, visible = tensors
+    material, normal, view, texels, arriving, hidden = tensors
     return [
         int(encoded),
         as_warp(material, wp.float32),
@@ -175,21 +157,23 @@ def _inputs(
         as_warp(_level_table(levels.sides, texels.device), wp.vec3i),
         levels.low,
         as_warp(table, Channels),
-        None if arriving is None else as_warp(arriving, wp.float32),
+        None if arriving is None else as_warp(arriving, wp.vec3),
         None if shadows is None else as_warp(shadows.triangle_ids, wp.int32),
-        as_warp(visible, wp.float32),
+        as_warp(hidden, wp.vec4),
     ]
 
 
 def _visibility(shadows: Shadows | None, device: torch.device) -> list[Any]:
     """Kernel arguments of the forward pass only."""
     if shadows is None:
-        return [None] * 4
+        return [None] * 5 + [0]
     return [
         as_warp(shadows.barycentrics, wp.vec2),
         as_warp(shadows.triangles, wp.vec3i),
         as_warp(shadows.visibility, wp.uint8),
         as_warp(_level_table(shadows.sides, device), wp.vec3i),
+        as_warp(shadows.glow, wp.vec3),
+        math.isqrt(shadows.glow.shape[1] // 6),
     ]
 
 
@@ -212,13 +196,15 @@ def _forward(
     levels: wp.array(dtype=wp.vec3i),
     low: float,
     table: wp.array2d(dtype=Channels),
-    arriving: wp.array2d(dtype=wp.float32),
+    arriving: wp.array(dtype=wp.vec3),
     triangle_ids: wp.array(dtype=wp.int32),
-    visible: wp.array(dtype=wp.float32),
+    hidden: wp.array(dtype=wp.vec4),
     barycentrics: wp.array(dtype=wp.vec2),
     triangles: wp.array(dtype=wp.vec3i),
     visibility: wp.array2d(dtype=wp.uint8),
     sides: wp.array(dtype=wp.vec3i),
+    glow: wp.array2d(dtype=wp.vec3),
+    glow_side: int,
     color: wp.array(dtype=wp.vec3),
 ):
     p = begin + wp.tid()
@@ -233,11 +219,12 @@ def _forward(
     radiance = (1.0 - lobe.blend) * read_colors(texels, lobe.lower, lobe.lower.weight)
     radiance += lobe.blend * read_colors(texels, lobe.upper, lobe.upper.weight)
     if arriving.shape[0] > 0:
-        seen = visible_share(p, lobe.direction, lobe.width, triangle_ids, barycentrics, triangles, visibility, sides)
-        visible[p] = seen
-        for c in range(3):
-            irradiance[c] *= arriving[p, c]
-            radiance[c] = arriving[p, 3 + c] + seen * (radiance[c] - arriving[p, 3 + c])
+        near = hidden_at(
+            p, lobe.direction, lobe.width, triangle_ids, barycentrics, triangles, visibility, sides, glow, glow_side
+        )
+        hidden[p] = near
+        irradiance = wp.cw_mul(irradiance, arriving[p])
+        radiance = wp.lerp(wp.vec3(near[0], near[1], near[2]), radiance, near[3])
     opaque = 1.0 - metallic
     average = lobe.channels[3]
     dielectric = lobe.channels[4]
@@ -267,16 +254,16 @@ def _backward(
     levels: wp.array(dtype=wp.vec3i),
     low: float,
     table: wp.array2d(dtype=Channels),
-    arriving: wp.array2d(dtype=wp.float32),
+    arriving: wp.array(dtype=wp.vec3),
     triangle_ids: wp.array(dtype=wp.int32),
-    visible: wp.array(dtype=wp.float32),
+    hidden: wp.array(dtype=wp.vec4),
     g_color: wp.array(dtype=wp.vec3),
     layout: wp.vec4i,
     to_texels: wp.array(dtype=wp.float32),
     to_material: wp.array2d(dtype=wp.float32),
     to_normals: wp.array(dtype=wp.vec3),
     to_views: wp.array(dtype=wp.vec3),
-    to_arriving: wp.array2d(dtype=wp.float32),
+    to_arriving: wp.array(dtype=wp.vec3),
 ):
     """Fills those gradients that have rows. `layout`: copies of the light's gradient, neighboring pixels that use the
     same one, steps from one copy to the next and from one element to the next."""
@@ -288,7 +275,7 @@ def _backward(
     g_base = wp.vec3()
     g_roughness = float(0.0)  # noqa: UP018
     g_metallic = float(0.0)  # noqa: UP018
-    g_normal, g_view, g_share, g_glow = wp.vec3(), wp.vec3(), wp.vec3(), wp.vec3()
+    g_normal, g_view, g_share = wp.vec3(), wp.vec3(), wp.vec3()
     if not is_black(normal, triangle_ids, p):
         metallic = material[p, 4]
         lobe = lobe_at(material[p, 3], metallic, normal, view, levels, low, table)
@@ -298,12 +285,11 @@ def _backward(
         at_lower = read_colors(texels, lobe.lower, lobe.lower.weight)
         at_upper = read_colors(texels, lobe.upper, lobe.upper.weight)
         share = wp.vec3(1.0, 1.0, 1.0)
-        glow = wp.vec3()
-        seen = float(1.0)  # noqa: UP018
+        near = wp.vec4(0.0, 0.0, 0.0, 1.0)
         if arriving.shape[0] > 0:
-            share = wp.vec3(arriving[p, 0], arriving[p, 1], arriving[p, 2])
-            glow = wp.vec3(arriving[p, 3], arriving[p, 4], arriving[p, 5])
-            seen = visible[p]
+            share = arriving[p]
+            near = hidden[p]
+        seen = near[3]
         opaque = 1.0 - metallic
         scale = lobe.channels[0]
         bias = lobe.channels[1]
@@ -320,7 +306,7 @@ def _backward(
             albedo = base * scale + bias
             rest = 1.0 - fss * (1.0 - average)
             factor = 1.0 + fss * average * missing / rest
-            radiance = glow[c] + seen * ((1.0 - lobe.blend) * at_lower[c] + lobe.blend * at_upper[c] - glow[c])
+            radiance = near[c] + seen * ((1.0 - lobe.blend) * at_lower[c] + lobe.blend * at_upper[c] - near[c])
             diffuse = irradiance[c] * share[c] * (1.0 - dielectric)  # of a white dielectric
             specular = metallic * albedo * factor + opaque * dielectric
             g = g_color[p][c]
@@ -341,7 +327,6 @@ def _backward(
             g_irradiance[c] = white * share[c]
             g_share[c] = white * irradiance[c]
             g_radiance[c] = g * specular * seen
-            g_glow[c] = g * specular * (1.0 - seen)
         g_metallic -= g_opaque
         g_lower = (1.0 - lobe.blend) * g_radiance
         g_upper = lobe.blend * g_radiance
@@ -396,6 +381,4 @@ def _backward(
     if to_views.shape[0] > 0:
         to_views[p] = g_view
     if to_arriving.shape[0] > 0:
-        for c in range(3):
-            to_arriving[p, c] = g_share[c]
-            to_arriving[p, 3 + c] = g_glow[c]
+        to_arriving[p] = g_share

@@ -175,6 +175,24 @@ def cube_taps(point: FacePoint, level: wp.vec3i) -> Taps:
 
 @wp.func
 @no_type_check
+def face_taps(point: FacePoint, level: wp.vec3i) -> Taps:
+    """Taps on a face and not beyond it; their slopes are left out."""
+    side = level[1]
+    x = wp.max((0.5 * point.a + 0.5) * float(side) - 0.5, 0.0)
+    y = wp.max((0.5 * point.b + 0.5) * float(side) - 0.5, 0.0)
+    j = clamped_cell(x, 0, side - 1)
+    i = clamped_cell(y, 0, side - 1)
+    right = wp.min(j + 1, side - 1)
+    upper = level[0] + (point.face * side + i) * side
+    lower = level[0] + (point.face * side + wp.min(i + 1, side - 1)) * side
+    taps = Taps()
+    taps.texel = wp.vec4i(upper + j, upper + right, lower + j, lower + right)
+    taps.weight = bilinear_weights(x - float(j), y - float(i))
+    return taps
+
+
+@wp.func
+@no_type_check
 def read_taps(texels: wp.array(dtype=wp.float32), channels: int, taps: Taps, weights: wp.vec4, channel: int) -> float:
     return (
         weights[0] * texels[taps.texel[0] * channels + channel]

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..appearance.environment import EnvironmentLight, Prefiltered
 from ..appearance.fragments import Fragments
 from ..appearance.local_light import LocalLight
-from ..appearance.transport import Transport
+from ..appearance.transport import Transport, VertexLight
 from .settings import Settings
 
 
@@ -26,7 +26,7 @@ class StageLight:
         self._transport: Transport | None = None
         self._base_color: Tensor | None = None
         self._filtered: Prefiltered | None = None
-        self._arriving: Tensor | None = None
+        self._arriving: VertexLight | None = None
 
     def cast_shadows(self, transport: Transport, base_color: Tensor) -> None:
         """From now on light arrives through `transport`, reflected by vertices of `base_color` [V, 3]."""

@@ -11,45 +11,11 @@ import torch.nn.functional as F
 
 from backend.appearance.cube_map import cube_directions, cube_solid_angles
 from backend.appearance.environment import Prefiltered, latlong_to_cube, prefilter
-from backend.appearance.fragments import Fragments
-from backend.appearance.local_light import LocalLight
-from backend.appearance.projection import world_to_clip
 from backend.appearance.transport import Transport
-from tests.appearance.scenes import studio
+from tests.appearance.scenes import Mesh, corner, joined, nearest, patch, studio, under_a_ceiling
 from tests.kernels.scenes import sphere
 
-Mesh = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # vertices, normals, triangles
-
 LIGHT = 16  # texels along a face of the environment
-
-
-def patch(center: tuple[float, ...], u: tuple[float, ...], v: tuple[float, ...], cells: int) -> Mesh:
-    """A flat grid spanned by the half sides u and v, facing u × v."""
-    steps = torch.linspace(-1, 1, cells + 1)
-    b, a = torch.meshgrid(steps, steps, indexing="ij")
-    half_u, half_v, middle = (torch.tensor(x, dtype=torch.float32) for x in (u, v, center))
-    vertices = middle + a.reshape(-1, 1) * half_u + b.reshape(-1, 1) * half_v
-    k = (torch.arange(cells)[:, None] * (cells + 1) + torch.arange(cells)).reshape(-1)
-    low = torch.stack((k, k + 1, k + cells + 2), 1)
-    high = torch.stack((k, k + cells + 2, k + cells + 1), 1)
-    normal = F.normalize(torch.linalg.cross(half_u, half_v), dim=0)
-    return vertices, normal.repeat(len(vertices), 1), torch.cat((low, high)).int()
-
-
-def joined(*meshes: Mesh) -> Mesh:
-    """Several meshes as one; the vertices of the first come first."""
-    starts = [0]
-    for vertices, _, _ in meshes:
-        starts.append(starts[-1] + len(vertices))
-    return (
-        torch.cat([m[0] for m in meshes]),
-        torch.cat([m[1] for m in meshes]),
-        torch.cat([m[2] + start for m, start in zip(meshes, starts)]),
-    )
-
-
-def nearest(vertices: torch.Tensor, point: tuple[float, ...]) -> int:
-    return int((vertices - torch.tensor(point)).norm(dim=-1).argmin())
 
 
 def form_factor(a: float, b: float) -> float:
@@ -67,13 +33,7 @@ def gray(radiance: float = 1.0) -> tuple[torch.Tensor, Prefiltered]:
 def arriving(transport: Transport, base: torch.Tensor, base_color: torch.Tensor) -> torch.Tensor:
     """Irradiance [V, 3] at the vertices."""
     light = prefilter(base)
-    return transport.light_vertices(light, base, base_color)[:, :3] * light.irradiance(transport.normals)
-
-
-def under_a_ceiling(half: float = 1.5) -> Mesh:
-    floor = patch((0, 0, 0), (1, 0, 0), (0, 1, 0), 4)
-    ceiling = patch((0, 0, 1), (0, half, 0), (half, 0, 0), 4)  # faces down
-    return joined(floor, ceiling)
+    return transport.light_vertices(light, base, base_color).share * light.irradiance(transport.normals)
 
 
 @pytest.mark.parametrize(("size", "tolerance"), [(8, 0.06), (32, 0.015)])
@@ -84,12 +44,11 @@ def test_the_share_under_a_ceiling_is_what_its_form_factor_leaves(
     vertices, normals, triangles = under_a_ceiling()
     transport = Transport.trace(vertices.to(device), normals.to(device), triangles.to(device), size, bounce=False)
     base = torch.ones(6, 32, 32, 3, device=device)
-    share = transport.light_vertices(prefilter(base), base, torch.ones_like(vertices, device=device))[:, :3].cpu()
+    share = transport.light_vertices(prefilter(base), base, torch.ones_like(vertices, device=device)).share.cpu()
     blocked = 2 * form_factor(1.5 - x, 1.5) + 2 * form_factor(1.5 + x, 1.5)
     assert 0.5 < blocked < 0.8
     index = nearest(vertices, (x, 0.0, 0.0))
     assert share[index].tolist() == pytest.approx([1 - blocked] * 3, abs=tolerance)
-    assert float(transport.blocked_cosine[index]) == pytest.approx(math.pi * blocked, abs=math.pi * tolerance)
 
 
 def test_a_wall_takes_half_of_the_sky_and_only_its_own_half() -> None:
@@ -99,7 +58,7 @@ def test_a_wall_takes_half_of_the_sky_and_only_its_own_half() -> None:
     transport = Transport.trace(vertices, normals, triangles, 16, bounce=False)
     index = nearest(vertices, (0.5, 0.0, 0.0))
     base, light = gray()
-    share = transport.light_vertices(light, base, torch.ones_like(vertices))[index, :3]
+    share = transport.light_vertices(light, base, torch.ones_like(vertices)).share[index]
     assert share.tolist() == pytest.approx([0.5] * 3, abs=0.03)
     # Light from the wall's side (-x) does not arrive, from the other side all does.
     for face, expected in ((1, 0.0), (0, 1.0)):
@@ -115,15 +74,14 @@ def test_a_wall_takes_half_of_the_sky_and_only_its_own_half() -> None:
 def test_a_sphere_sees_everything(device: str) -> None:
     vertices, triangles = (x.to(device) for x in sphere(12, 24))
     transport = Transport.trace(vertices, F.normalize(vertices, dim=-1), triangles, 8, bounce=True)
-    assert float(transport.blocked_cosine.max()) < 1e-3
     for base, tolerance in (
         (torch.ones(6, LIGHT, LIGHT, 3), 0.01),
         (latlong_to_cube(studio(32), LIGHT), 0.06),  # lamps are a few of the cube's texels
     ):
         base = base.to(device)
-        share = transport.light_vertices(prefilter(base), base, torch.rand_like(vertices))
-        torch.testing.assert_close(share[:, :3], torch.ones_like(vertices), atol=tolerance, rtol=0)
-        assert float(share[:, 3:].max()) < 1e-3
+        share, glow = transport.light_vertices(prefilter(base), base, torch.rand_like(vertices))
+        torch.testing.assert_close(share, torch.ones_like(vertices), atol=tolerance, rtol=0)
+        assert not glow.any()
     count = 400
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(len(triangles), (count,), generator=generator).to(device)
@@ -140,20 +98,11 @@ def test_a_closed_room_is_dark() -> None:
     inward, normals = triangles.flip(1), -F.normalize(vertices, dim=-1)
     transport = Transport.trace(vertices, normals, inward, 8, bounce=True)
     base, light = gray(5.0)
-    shares = transport.light_vertices(light, base, torch.ones_like(vertices))
-    assert float(shares.abs().max()) < 1e-3
-    torch.testing.assert_close(
-        transport.blocked_cosine, torch.full_like(transport.blocked_cosine, math.pi), atol=0.1, rtol=0
-    )
+    for values in transport.light_vertices(light, base, torch.ones_like(vertices)):
+        assert float(values.abs().max()) < 1e-3
 
 
-def corner() -> Mesh:
-    floor = patch((1, 0, 0), (1, 0, 0), (0, 2, 0), 6)
-    wall = patch((0, 0, 1), (0, 2, 0), (0, 0, 1), 6)  # faces +x
-    return joined(floor, wall)
-
-
-def test_the_bounce_adds_what_the_albedo_reflects() -> None:
+def test_the_bounces_add_what_the_albedo_reflects() -> None:
     vertices, normals, triangles = corner()
     plain = Transport.trace(vertices, normals, triangles, 16, bounce=False)
     bounced = Transport.trace(vertices, normals, triangles, 16, bounce=True)
@@ -161,20 +110,46 @@ def test_the_bounce_adds_what_the_albedo_reflects() -> None:
     albedo = torch.tensor([0.8, 0.4, 0.0]).expand(len(vertices), 3)
     without = plain.light_vertices(light, base, albedo)
     result = bounced.light_vertices(light, base, albedo)
-    added = result[:, :3] - without[:, :3]
+    added = result.share - without.share
     index = nearest(vertices, (1 / 3, 0.0, 0.0))
     assert float(added[index, 0]) > 0.05
-    torch.testing.assert_close(added[:, 1], added[:, 0] / 2, atol=1e-5, rtol=1e-4)
-    assert not added[:, 2].any() and not without[:, 3:].any()
+    assert not added[:, 2].any() and not without.glow.any()
+    # What is proportional to the albedo is the first bounce, what to its square the second.
+    second = (added[:, 0] - 2 * added[:, 1]) / (0.8**2 - 2 * 0.4**2)
+    first = (added[:, 0] - 0.8**2 * second) / 0.8
     # What stands in the way of the floor is wall, whose radiance under a sky of one is albedo · its own share.
     on_wall = len(vertices) // 2
-    wall_share = without[on_wall:, 0]
-    low, high = 0.8 * float(wall_share.min()), 0.8 * float(wall_share.max())
-    assert low - 1e-4 <= float(result[index, 3]) <= high + 1e-4
-    blocked = 1 - float(without[index, 0])
-    assert blocked * low - 0.02 <= float(added[index, 0]) <= blocked * high + 0.02
+    blocked = 1 - float(without.share[index, 0])
+    for gain, given in ((first, without.share[:, 0]), (second, first)):
+        low, high = float(given[on_wall:].min()), float(given[on_wall:].max())
+        assert blocked * low - 0.02 <= float(gain[index]) <= blocked * high + 0.02
     # Nearer the corner more comes back.
     assert float(added[index, 0]) > 2 * float(added[nearest(vertices, (2.0, 0.0, 0.0)), 0])
+
+
+def bowl(rings: int, segments: int) -> Mesh:
+    """Lower half of a unit sphere, facing inward."""
+    vertices, triangles = sphere(rings, segments)
+    lower = (vertices[triangles.long()][..., 2] < 1e-3).all(1)
+    return vertices, -F.normalize(vertices, dim=-1), triangles[lower].flip(1)
+
+
+def test_a_bowl_is_lit_as_integrating_spheres_are(device: str) -> None:
+    """Every point of a sphere sees all parts of it alike: from within a half, half sky and half bowl."""
+    vertices, normals, triangles = (x.to(device) for x in bowl(24, 36))
+    transport = Transport.trace(vertices, normals, triangles, 16, bounce=True)
+    base, albedo = torch.ones(6, LIGHT, LIGHT, 3, device=device), torch.tensor([0.9, 0.45, 0.0], device=device)
+    share, glow = transport.light_vertices(prefilter(base), base, albedo.expand(len(vertices), 3))
+    inside = vertices[:, 2] < -0.25
+    share, glow = share[inside], glow[inside]
+    expected = 0.5 * (1 + albedo / 2 + (albedo / 2) ** 2)
+    torch.testing.assert_close(share, expected.expand_as(share), atol=0.03, rtol=0)
+    assert (share[:, 0] < 0.5 / (1 - 0.9 / 2) - 0.05).all()  # what all bounces together would add up to
+    second = (share[:, 0] - 2 * share[:, 1] + share[:, 2]) / (0.9**2 - 2 * 0.45**2)
+    torch.testing.assert_close(second, torch.full_like(second, 0.125), atol=0.02, rtol=0)
+    # The bowl looks the same from everywhere, in all directions: as light of the sky and of one bounce leaves it.
+    seen = 0.5 * albedo * (1 + albedo / 2)
+    torch.testing.assert_close(glow, seen.expand_as(glow), atol=0.03, rtol=0)
 
 
 def test_arriving_light_is_linear_in_the_light() -> None:
@@ -242,7 +217,7 @@ def test_the_light_gets_a_gradient_and_the_albedo_none() -> None:
     base = torch.ones(6, LIGHT, LIGHT, 3, requires_grad=True)
     albedo = torch.full_like(vertices, 0.5).requires_grad_()
     # The plain irradiance is held, so that the gradient is that of what arrives.
-    share = transport.light_vertices(prefilter(base.detach()), base, albedo)[index, :3]
+    share = transport.light_vertices(prefilter(base.detach()), base, albedo).share[index]
     share.sum().backward()
     assert albedo.grad is None and base.grad is not None
     zenith, horizon = base.grad[4, 7:9, 7:9].abs().max(), base.grad[0, 7:9, 9:].max()
@@ -250,7 +225,7 @@ def test_the_light_gets_a_gradient_and_the_albedo_none() -> None:
     step = torch.zeros_like(base)
     step[0, 7:9, 9:] = 1e-2
     with torch.no_grad():
-        moved = transport.light_vertices(prefilter(base.detach()), base + step, albedo)[index, :3].sum()
+        moved = transport.light_vertices(prefilter(base.detach()), base + step, albedo).share[index].sum()
     assert float(moved - share.detach().sum()) == pytest.approx(float((base.grad * step).sum()), rel=2e-2)
 
 
@@ -288,27 +263,3 @@ def test_reflections_see_the_ceiling_where_it_is(size: int) -> None:
     # A narrow lobe passes under the edge, a wide one meets it.
     wide = [round(seen(72, r), 5) for r in (0.1, 0.5, 0.8, 1.0)]
     assert wide == sorted(wide, reverse=True) and 1 == wide[0] > wide[-1] > 0.5
-
-
-def test_local_light_is_glow_where_the_environment_is_hidden() -> None:
-    vertices, normals, triangles = under_a_ceiling()
-    transport = Transport.trace(vertices, normals, triangles, 8, bounce=True)
-    base = latlong_to_cube(studio(32), LIGHT)
-    light = prefilter(base)
-    shares = transport.light_vertices(light, base, torch.full_like(vertices, 0.7))
-    # Looks down through the slit at the floor's middle, from +x.
-    pose = torch.tensor([[0.0, -0.3, 0.954, 3.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.954, 0.3, 0.6], [0.0, 0.0, 0.0, 1.0]])
-    matrices = world_to_clip(pose[None], torch.tensor([[40.0, 40.0, 16.0, 16.0]]), (32, 32), 0.01)
-    fragments = Fragments.of(vertices, triangles, matrices, pose[None, :3, 3], (32, 32))
-    local = LocalLight.at(fragments, transport, light, shares)
-    positions = fragments.interpolate(vertices)
-    middle = int((positions - torch.tensor([0.5, 0.0, 0.0])).norm(dim=-1).argmin())
-    assert positions[middle].norm() < 0.8 and abs(float(positions[middle, 2])) < 1e-3
-    count = len(positions)
-    up = torch.tensor([0.0, 0.0, 1.0]).expand(count, 3)
-    sharp = torch.full((count, 1), 0.1)
-    torch.testing.assert_close(local.radiance(up, sharp)[middle], fragments.interpolate(shares)[middle, 3:])
-    outward = torch.tensor([0.98, 0.0, 0.2]).expand(count, 3)
-    torch.testing.assert_close(local.radiance(outward, sharp)[middle], light.radiance(outward, sharp)[middle])
-    expected = light.irradiance(up) * fragments.interpolate(shares)[:, :3]
-    torch.testing.assert_close(local.irradiance(up), expected)

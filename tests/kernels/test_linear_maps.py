@@ -71,3 +71,11 @@ def test_a_sparse_map_without_entries_is_zero() -> None:
     assert result.shape == (5, 3) and not result.any()
     result.sum().backward()
     assert x.grad is not None and not x.grad.any()
+
+
+def test_a_sparse_map_that_does_not_learn_has_no_gradient(device: str) -> None:
+    rows, columns, values = (x.to(device) for x in (ROWS, COLUMNS, VALUES))
+    x = torch.rand(4, 3, device=device, requires_grad=True)
+    result = SparseMap(rows, columns, values, (5, 4), learns=False)(x)
+    torch.testing.assert_close(result, SparseMap(rows, columns, values, (5, 4))(x.detach()))
+    assert not result.requires_grad
