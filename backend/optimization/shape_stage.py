@@ -20,6 +20,7 @@ from ..kernels.bending import bending
 from ..kernels.hash_grid import HashGridConfig
 from ..kernels.primitives import RASTERIZERS
 from ..kernels.vertex_normals import vertex_normals
+from .best_state import BestState
 from .losses import image_loss, squared_error
 from .material_prior import MaterialPrior
 from .progress import StageProgress
@@ -114,7 +115,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
     prior = MaterialPrior.of(state.material, settings, reach=cell)
     surface = IsosurfaceSeries(sdf, recorded)
     capacity = masked_capacity(views, settings.batch) if recorded else None
-    sign_weight, error = torch.zeros((), device=device), torch.zeros((), device=device)
+    sign_weight, error, misfit = (torch.zeros((), device=device) for _ in range(3))
 
     def learn() -> None:
         values = sdf()
@@ -128,6 +129,7 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         points = shade_field(fragments, vertices, normals, state.material, light.at(fragments), encoded=True)
         rendered = fragments.antialiased(functional.pad(points.color, (0, 1), value=1.0), neighbors)
         loss = image_loss(rendered, batch.photo, draws.background, batch.valid)
+        misfit.copy_(loss.detach())
         loss = loss + settings.eikonal * eikonal_loss(values, sdf.band, cell, draws.some(len(sdf.band.corners)))
         loss = loss + sign_weight * sign_change_loss(values, sdf.band, cell)
         loss = loss + settings.bending * bending(normals, triangles)
@@ -139,6 +141,8 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         optimizer.step()
         error.copy_(squared_error(rendered, batch.photo))
 
+    fields = (*sdf.parameters(), sdf.dense, *state.material.parameters(), *state.light.parameters())
+    best = BestState(fields)
     graph = StepGraph(learn, device, recorded, progress.warning)
     for step in progress.steps(steps):
         t = step / steps
@@ -149,6 +153,8 @@ def run_shape_stage(state: ShapeState, scene: Scene, settings: Settings, progres
         if step % BAND_STEPS == 0 and surface.follow():
             graph.renew()
         graph.run()
+        if t >= SDF_OPEN and best.observe(misfit, last=step + 1 == steps) and surface.follow():
+            graph.renew()
         progress.observe_error(error)
         progress.show(surface.vertices, surface.triangles, state.material)
     state.material.open_levels.count = MATERIAL_LEVELS
