@@ -13,6 +13,10 @@ from backend.kernels.bridge import MODULE_OPTIONS, as_warp, launch, launch_range
 
 wp.set_module_options(MODULE_OPTIONS)
 
+# Times the mean entry, beyond which a gradient is cut off. Gradients of a mesh have long tails: the largest of a
+# hundred thousand, of vertices at silhouettes, are 70 to 150 times the mean, and measured by them all others crawl.
+# About one in a thousand is above 40.
+TAIL = wp.constant(wp.float32(40.0))
 # Times the largest gradient of the steps before, beyond which a gradient is cut off. Such a one is an accident (a
 # sliver seen edge on), and taken at its word it would hold all other entries back for a hundred steps.
 SURPRISE = wp.constant(wp.float32(3.0))
@@ -33,7 +37,7 @@ def uniform_step(
         parameter: [...] float32, contiguous.
         gradient: as `parameter`.
         first: as `parameter`, mean of gradients; contiguous.
-        second: [] float32, mean of the largest entry's square, as far as it was no surprise.
+        second: [] float32, mean of the square of what gradients were cut off at.
         count: [] float32, steps so far.
         rate: [] float32.
         betas: how much of the two means a step keeps.
@@ -42,9 +46,9 @@ def uniform_step(
     device, gradient = parameter.device, gradient.contiguous()
     if not parameter.numel():
         return
-    largest = torch.linalg.vector_norm(gradient, torch.inf)  # []
+    largest, mean = torch.linalg.vector_norm(gradient, torch.inf), gradient.abs().mean()  # [] each
     scale = torch.empty(2, device=device)  # length of the step per unit of `first`, and what gradients are cut off at
-    numbers = [as_warp(x.reshape(1), wp.float32) for x in (largest, rate)]
+    numbers = [as_warp(x.reshape(1), wp.float32) for x in (largest, mean, rate)]
     state = [as_warp(second.view(1), wp.float32), as_warp(count.view(1), wp.float32)]
     found = as_warp(scale, wp.float32)
     launch(_measure, 1, [*betas, *numbers], [*state, found], device)
@@ -58,6 +62,7 @@ def _measure(
     beta1: wp.float32,
     beta2: wp.float32,
     largest: wp.array(dtype=wp.float32),
+    typical: wp.array(dtype=wp.float32),
     rate: wp.array(dtype=wp.float32),
     second: wp.array(dtype=wp.float32),
     count: wp.array(dtype=wp.float32),
@@ -65,7 +70,7 @@ def _measure(
 ):
     """One thread. Both means are divided by 1 − β^n: they started from zero."""
     n = count[0] + 1.0
-    limit = largest[0]
+    limit = wp.min(largest[0], TAIL * typical[0])
     if second[0] > 0.0:
         limit = wp.min(limit, SURPRISE * wp.sqrt(second[0] / (1.0 - wp.pow(beta2, n - 1.0))))
     count[0] = n

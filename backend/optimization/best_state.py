@@ -32,7 +32,9 @@ class BestState:
 
     @torch.no_grad()
     def observe(self, misfit: Tensor, last: bool) -> bool:
-        """Take note of a step's `misfit`, a scalar that counts what is missing too; returns whether the state is another, older one now.
+        """Take note of a step's `misfit`, a scalar that counts what is missing too.
+
+        Returns whether the state is another, older one now.
 
         Waits for the device once in a window, and at the `last` step.
         """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Adam with one second moment for a whole tensor: keeps the directions of smoothed gradients (Large Steps, 4.3).
 
-A gradient that is larger than all before by far is cut off, see `kernels.uniform_step`.
+Gradients far out in the tail, or larger than all before by far, are cut off: see `kernels.uniform_step`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .optimizer import Optimizer
 
 
 class UniformAdam(Optimizer):
-    """Steps of about the rate for the entry with the largest gradient.
+    """Steps of about the rate for the entries with the largest gradients.
 
     Its state lives on the device of the parameters and nothing waits for it, so that a step can be recorded.
     """
