@@ -19,6 +19,7 @@ SWITCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "neutrality": ("preference for gray light", {"light_neutrality": 0.0, "light_tint": 0.0}),
     "smoothness": ("preference for even materials", {"material_smoothness": 0.0}),
     "similarity": ("preference for one material per color", {"material_similarity": 0.0, "material_inertia": 0.02}),
+    "stiffness": ("preference for texels that change as their neighbors do", {"texture_stiffness": 0.0}),
     "metallic-prior": ("preference for dielectrics", {"metallic_prior": 0.0}),
     "metal-evidence": ("metal told from dielectric by which of them fits", {"metal_evidence": False}),
     "bending": ("preference for smooth surfaces", {"bending": 0.0}),
