@@ -165,13 +165,14 @@ class Transport:
         else:
             radiance = self.suns.split(base)  # [K + S, 3]
         arriving = dense_product(self.direct, radiance)  # [V, 3]
-        glow = arriving.new_zeros(len(arriving), BOXES, 3)
         if self.bounce is not None and self.glow is not None:
             reflectance = base_color.detach() / torch.pi
             once = arriving + self.bounce(reflectance * arriving)
-            radiance = reflectance * once  # of the surface as its neighbors see it
-            glow = self.glow(radiance)
-            arriving = arriving + self.bounce(radiance)
+            reflected = reflectance * once  # radiance of the surface as its neighbors see it
+            glow = self.glow(reflected)
+            arriving = arriving + self.bounce(reflected)
+        else:
+            glow = arriving.new_zeros(len(arriving), BOXES, 3)
         return VertexLight(arriving / light.irradiance(self.normals).clamp(min=1e-4), glow)
 
     def specular_visibility(

@@ -29,6 +29,15 @@ def edge_corners(triangles: wp.array(dtype=wp.vec3i), code: wp.int32) -> wp.vec2
 
 
 @wp.func
+def owner_and_other(p: wp.int32, axis: wp.int32, code: wp.int32, width: wp.int32) -> wp.vec2i:
+    """Of the pair (p, axis), the pixel whose triangle the edge belongs to, and the one beyond the edge."""
+    neighbor = p + 1 + axis * (width - 1)
+    if code % 2 == 1:
+        return wp.vec2i(neighbor, p)
+    return wp.vec2i(p, neighbor)
+
+
+@wp.func
 def excess(
     clip: wp.array2d(dtype=wp.vec4),
     triangles: wp.array(dtype=wp.vec3i),
@@ -51,6 +60,12 @@ def excess(
     e0 = cross2(relative(a, first_center), relative(b, first_center))
     e1 = cross2(relative(a, other_center), relative(b, other_center))
     return wp.clamp(e0 / (e0 - e1), 0.0, 1.0) - 0.5
+
+
+@wp.func
+def blended(ends: wp.vec2i, d: wp.float32) -> wp.int32:
+    """The pixel of a pair (owner, other) that changes: the owner's color reaches into the other, or the other's in."""
+    return wp.where(d > 0.0, ends[1], ends[0])
 
 
 @wp.func
@@ -86,20 +101,15 @@ def blend_pixel(
         if inside:
             code = edges[first, axis]
             if code >= 0:
-                second = first + 1 + axis * (width - 1)
-                owner = first
-                other = second
-                if code % 2 == 1:
-                    owner = second
-                    other = first
+                ends = owner_and_other(first, axis, code, width)
                 d = excess(clip, triangles, code, first, axis, height, width)
-                if (d > 0.0) == (p == other):
+                if p == blended(ends, d):
                     if not chosen:
                         if only_first != 2 * first + axis:
                             break
                         chosen = True
                     for c in range(image.shape[1]):
-                        result[p, c] = result[p, c] + d * (image[owner, c] - image[other, c])
+                        result[p, c] = result[p, c] + d * (image[ends[0], c] - image[ends[1], c])
 
 
 @wp.kernel
@@ -138,9 +148,7 @@ def _blend_listed(
         code = edges[p, axis]
         if code >= 0:
             d = excess(clip, triangles, code, p, axis, height, width)
-            target = p
-            if (d > 0.0) == (code % 2 == 0):  # the one that does not own the edge gets of its color, or gives
-                target = p + 1 + axis * (width - 1)
+            target = blended(owner_and_other(p, axis, code, width), d)
             blend_pixel(target, pair, image, clip, triangles, edges, height, width, result)
 
 
@@ -166,11 +174,9 @@ def blend_pair_backward(
     j = p % width
     view = p / (height * width)
     second = code % 2
-    owner = p
-    other = p + 1 + axis * (width - 1)
-    if second == 1:
-        owner = other
-        other = p
+    ends = owner_and_other(p, axis, code, width)
+    owner = ends[0]
+    other = ends[1]
     owner_center = pixel_to_ndc(i + axis * second, j + (1 - axis) * second, height, width)
     other_center = pixel_to_ndc(i + axis * (1 - second), j + (1 - axis) * (1 - second), height, width)
     corners = edge_corners(triangles, code)
@@ -185,9 +191,7 @@ def blend_pair_backward(
     span = e0 - e1
     t = e0 / span
     d = wp.clamp(t, 0.0, 1.0) - 0.5
-    target = owner
-    if d > 0.0:
-        target = other
+    target = blended(ends, d)
     grad_d = wp.float32(0.0)
     for c in range(image.shape[1]):
         g = grad_result[target, c]

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from ..capture.loader import Photos
+from ..geometry.mesh import face_normals
 
 CELLS_PER_PIXEL = 0.6
-TRIANGLES_PER_PIXEL = (
-    0.6  # of the closest look at them; twice as many make no better asset, and on few photographs worse
-)
+TRIANGLES_PER_PIXEL = 0.6  # of the closest look at them; twice as many make no better asset
 CHART_SHARE = 0.5  # of the texels that charts usually cover
 FEWEST_CELLS, FEWEST_TRIANGLES, SMALLEST_SIDE = 32, 5000, 256
 
@@ -55,9 +54,8 @@ def pixels_shown(vertices: Tensor, triangles: Tensor, photos: Photos) -> float:
 
     What stands before a triangle is not asked, so that the answer may be a little too large.
     """
-    corners = vertices[triangles.long()]  # [T, 3, 3]
-    areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2  # [T, 3] along normals
-    centers = corners.mean(1)
+    areas = face_normals(vertices, triangles) / 2  # [T, 3] along normals
+    centers = vertices[triangles.long()].mean(1)
     pixels = torch.zeros(len(triangles), device=vertices.device)  # [T] of the largest view
     for intrinsics, pose in zip(photos.intrinsics.to(vertices), photos.cam_to_world.to(vertices), strict=True):
         toward = pose[:3, 3] - centers

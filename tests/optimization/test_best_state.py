@@ -8,11 +8,10 @@ import torch
 
 from backend.optimization import best_state, shape_stage
 from backend.optimization.best_state import BestState
-from backend.optimization.progress import StageProgress
 from backend.optimization.scene import Scene
 from backend.optimization.shape_stage import ShapeState, run_shape_stage
 from tests.optimization.test_scene import sphere_photos
-from tests.optimization.test_shape_stage import SETTINGS, STEPS
+from tests.optimization.test_shape_stage import SETTINGS, STEPS, Watched
 
 
 def test_it_goes_back_after_a_bad_window_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,24 +42,16 @@ def test_a_surface_that_collapses_comes_back(monkeypatch: pytest.MonkeyPatch, wa
     assert (inside > 0.8 * progress.inside) == watched
 
 
-class _Sabotage(StageProgress):
+class _Sabotage(Watched):
     """Takes the surface away after a step, as a change of its topology might."""
 
     def __init__(self, state: ShapeState, at: int) -> None:
-        super().__init__(self, "shape")
-        self.state, self.at, self.inside = state, at, 0.0
-
-    finish_requested = False
-
-    def report(self, *values: object) -> None:
-        pass
-
-    def should_stop(self) -> bool:
-        return False
+        super().__init__(state, STEPS)
+        self.at, self.inside = at, 0.0
 
     def observe_error(self, squared: torch.Tensor) -> None:
-        self.at -= 1
-        if self.at == 0:
+        super().observe_error(squared)
+        if len(self.levels) == self.at:
             self.inside = float((self.state.sdf.dense < 0).float().mean())
             with torch.no_grad():
                 last = self.state.sdf.mlp[-1]
