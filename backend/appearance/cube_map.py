@@ -85,6 +85,12 @@ def _padded_index(resolution: int, device: torch.device) -> Tensor:
     return cube_texels(directions, r).reshape(6, r + 2, r + 2).to(device)
 
 
+def with_ring(cube: Tensor) -> Tensor:
+    """Each face of [6, R, R, C] with the texels around it, taken from its neighbors: [6, R + 2, R + 2, C]."""
+    index = _padded_index(cube.shape[1], cube.device)
+    return cube.reshape(-1, cube.shape[-1]).index_select(0, index.view(-1)).view(*index.shape, cube.shape[-1])
+
+
 def bilinear_stencil(directions: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     """Flat texel indices [P, 4] and weights [P, 4] of the seamless bilinear lookup in one cube [6, R, R, C]."""
     r = resolution

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.texture import Pyramid, pack, sample_cube
-from .cube_map import cube_directions, cube_solid_angles, downsample, sample_cube_bilinear
+from .cube_map import cube_directions, cube_solid_angles, downsample, sample_cube_bilinear, with_ring
 from .prefilter import Ladder, ladder
 
 _FLOOR = 1e-4  # darkest radiance a texel can hold: keeps the logarithm and its gradient finite
@@ -103,9 +103,10 @@ class EnvironmentLight(nn.Module):
         return (mean / mean.mean().clamp_min(_FLOOR) - 1).square().mean()
 
     def smoothness_loss(self) -> Tensor:
-        """Mean absolute difference of log radiance between neighboring texels of a face; a scalar."""
-        x = self.log_radiance
-        return (x[:, 1:] - x[:, :-1]).abs().mean() + (x[:, :, 1:] - x[:, :, :-1]).abs().mean()
+        """Mean absolute difference of log radiance between neighboring texels, also across faces; a scalar."""
+        x = with_ring(self.log_radiance)
+        columns = (x[:, 1:-1, 1:] - x[:, 1:-1, :-1]).abs().mean()
+        return columns + (x[:, 1:, 1:-1] - x[:, :-1, 1:-1]).abs().mean()
 
 
 def prefilter(base: Tensor) -> Prefiltered:

@@ -75,6 +75,7 @@ class Settings:
         preview_seconds: from one preview of the mesh to the next; 0 is none.
         sign_change, eikonal, bending, material_smoothness, light_neutrality: weights of the regularisers.
         light_tint: weight that holds the mean color of the light near gray.
+        light_smoothness: weight that gives neighboring directions the same light.
         material_similarity: weight that gives points of one color the same roughness and metallic.
         metallic_prior: weight that keeps a surface dielectric until the photographs say otherwise.
         metal_evidence: whether the texture stage begins by telling metal from dielectric.
@@ -123,6 +124,7 @@ class Settings:
     metal_evidence: bool = True
     light_neutrality: float = 0.001
     light_tint: float = 0.05
+    light_smoothness: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises UserError for a value that no job can run with."""
@@ -209,6 +211,7 @@ PRESETS: dict[str, Settings] = {
         samples=2,
         table_size=19,
         light_size=32,
+        light_smoothness=0.001,
         light_interval=1,
         transport_size=8,
         target_triangles=240_000,
@@ -234,6 +237,7 @@ PRESETS: dict[str, Settings] = {
         samples=2,
         table_size=19,
         light_size=32,
+        light_smoothness=0.002,
         light_interval=1,
         transport_size=8,
         target_triangles=400_000,

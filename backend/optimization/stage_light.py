@@ -58,5 +58,6 @@ class StageLight:
 
 
 def light_prior(light: EnvironmentLight, settings: Settings) -> Tensor:
-    """The penalty on a light that is colored, a scalar."""
-    return settings.light_neutrality * light.neutrality_loss() + settings.light_tint * light.tint_loss()
+    """The penalty on a light that is colored or uneven, a scalar."""
+    color = settings.light_neutrality * light.neutrality_loss() + settings.light_tint * light.tint_loss()
+    return color + settings.light_smoothness * light.smoothness_loss()

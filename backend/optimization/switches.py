@@ -17,6 +17,7 @@ SWITCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "shadows": ("traced shadows, and with them the bounce", {"transport_size": 0}),
     "bounce": ("light that the object throws on itself", {"bounce": False}),
     "neutrality": ("preference for gray light", {"light_neutrality": 0.0, "light_tint": 0.0}),
+    "light-smoothness": ("preference for even light", {"light_smoothness": 0.0}),
     "smoothness": ("preference for even materials", {"material_smoothness": 0.0}),
     "similarity": ("preference for one material per color", {"material_similarity": 0.0, "material_inertia": 0.02}),
     "stiffness": ("preference for texels that change as their neighbors do", {"texture_stiffness": 0.0}),

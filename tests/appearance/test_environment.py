@@ -178,6 +178,28 @@ def test_regularizers() -> None:
     assert abs(gray.neutrality_loss().item() - first) < 1e-5  # does not favor a dark light
 
 
+def test_smoothness_counts_every_border_between_texels_once_on_either_side() -> None:
+    light = EnvironmentLight(8)
+    assert light.smoothness_loss() == 0
+    with torch.no_grad():
+        light.log_radiance[0] += 1.0
+    # Of the 9 borders that a row or a column of a face crosses, the last two lead to other faces: the 32 along the edge
+    # of the one that differs are met from both sides.
+    torch.testing.assert_close(light.smoothness_loss().detach(), torch.tensor(2 * 32 / (6 * 8 * 9)))
+
+
+def test_an_even_light_is_what_smoothness_asks_for() -> None:
+    light = EnvironmentLight(8)
+    light.from_latlong(studio())
+    spread = light.log_radiance.detach().std()
+    optimizer = torch.optim.Adam(light.parameters(), lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        light.smoothness_loss().backward()
+        optimizer.step()
+    assert light.log_radiance.detach().std() < 0.5 * spread
+
+
 def test_colors_that_make_gray_together_are_no_tint() -> None:
     light = EnvironmentLight(8, 2.0)
     with torch.no_grad():
