@@ -19,7 +19,8 @@ from torch import Tensor
 from backend.geometry import edge_flips, edge_operations
 from backend.geometry.closest_point import ClosestPoint
 from backend.geometry.half_edges import HalfEdges
-from backend.geometry.mesh import face_areas, split_nonmanifold
+from backend.geometry.manifold import split_nonmanifold
+from backend.geometry.mesh import face_areas
 from backend.geometry.relaxation import find_features, smooth
 from backend.geometry.unfold import unfold
 from backend.kernels import bridge

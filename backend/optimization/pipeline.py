@@ -22,8 +22,9 @@ from ..export.result import write_result
 from ..export.summary import summarize
 from ..geometry.atlas import Atlas
 from ..geometry.band import Grid
+from ..geometry.cleaning import clean
 from ..geometry.isosurface import extract
-from ..geometry.mesh import clean, vertex_normals
+from ..geometry.mesh import vertex_normals
 from ..geometry.remesh import remesh
 from ..geometry.texels import TexelMap
 from ..geometry.unfold import unfold

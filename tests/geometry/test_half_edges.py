@@ -8,16 +8,17 @@ import pytest
 import torch
 import trimesh
 
-from backend.geometry import mesh
+from backend.geometry import manifold
 from backend.geometry.half_edges import HalfEdges, twins
 from backend.geometry.relaxation import find_features
 from backend.geometry.remesh import collapse_short, flip_edges, split_long
+from tests.geometry.mesh_checks import check
 
 
 def sphere(part: float) -> HalfEdges:
     shape = trimesh.creation.icosphere(subdivisions=4)
     vertices, triangles = torch.tensor(shape.vertices, dtype=torch.float32), torch.tensor(shape.faces)
-    vertices, triangles, _ = mesh.split_nonmanifold(vertices, triangles[: int(part * len(triangles))])
+    vertices, triangles, _ = manifold.split_nonmanifold(vertices, triangles[: int(part * len(triangles))])
     half_edges = HalfEdges.of(vertices, triangles)
     find_features(half_edges, 60.0)
     return half_edges
@@ -62,5 +63,5 @@ def test_operations_keep_the_links(part: float) -> None:
     verify(half_edges)
     points, faces = half_edges.compact()
     assert len(faces) < 2 * before
-    checks = mesh.check(points, faces)
+    checks = check(points, faces)
     assert checks.manifold and not checks.degenerate_triangles and (part < 1.0 or checks.closed)

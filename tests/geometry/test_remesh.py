@@ -5,11 +5,12 @@ import pytest
 import torch
 import trimesh
 
-from backend.geometry import mesh
+from backend.geometry import cleaning, mesh
 from backend.geometry.band import Band, Grid
 from backend.geometry.closest_point import ClosestPoint
 from backend.geometry.isosurface import extract
 from backend.geometry.remesh import remesh
+from tests.geometry.mesh_checks import check
 
 
 def blobs(cells: int, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,11 +23,14 @@ def blobs(cells: int, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     sdf = sdf + noise * grid.cell_size * torch.randn_like(sdf)
     band = Band.around_surface(sdf.reshape(grid.shape), grid)
     vertices, triangles = extract(sdf[band.vertices], band)
-    return mesh.clean(vertices, triangles)
+    return cleaning.clean(vertices, triangles)
 
 
 def angles(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:
-    return torch.rad2deg(mesh.corner_angles(vertices, triangles))
+    """Interior angles [T, 3], degrees."""
+    corners = vertices[triangles.long()]  # [T, 3, 3]
+    ahead, behind = (corners.roll(by, 1) - corners for by in (-1, 1))
+    return torch.rad2deg(torch.atan2(torch.linalg.cross(ahead, behind).norm(dim=-1), (ahead * behind).sum(-1)))
 
 
 def distance(points: torch.Tensor, vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:
@@ -44,7 +48,7 @@ def turned_over(before: tuple[torch.Tensor, torch.Tensor], after: tuple[torch.Te
 def test_no_rounds_leave_the_isosurface_as_it_is():
     before = blobs(24)
     after = remesh(*before, target_triangles=100, iterations=0)
-    assert len(after[1]) == len(before[1]) and mesh.check(*after).closed
+    assert len(after[1]) == len(before[1]) and check(*after).closed
     moved = distance(after[0], *before)  # where a triangle had folded over
     assert moved.quantile(0.98) < 1e-5 and moved.max() < 0.5 * 2 / 24
 
@@ -53,9 +57,9 @@ def test_no_rounds_leave_the_isosurface_as_it_is():
 def test_isosurface_becomes_even(noise: float):
     before = blobs(40, noise)
     after = remesh(*before, target_triangles=len(before[1]))
-    checks = mesh.check(*after)
+    checks = check(*after)
     assert checks.closed and not checks.degenerate_triangles and not checks.duplicate_triangles
-    assert checks.components == mesh.check(*before).components
+    assert checks.components == check(*before).components
     assert abs(len(after[1]) / len(before[1]) - 1) < 0.15
     edges = mesh.unique_edges(after[1]).vertices
     lengths = (after[0][edges[:, 0]] - after[0][edges[:, 1]]).norm(dim=1)
@@ -73,7 +77,7 @@ def test_count_follows_the_target(factor: float):
     wanted = int(len(before[1]) * factor)
     after = remesh(*before, target_triangles=wanted)
     assert abs(len(after[1]) / wanted - 1) < 0.15
-    assert mesh.check(*after).closed
+    assert check(*after).closed
 
 
 def test_edge_length_is_in_world_units():
@@ -105,7 +109,7 @@ def test_border_stays():
     vertices = torch.stack([flat // size, flat % size, torch.zeros_like(flat)], -1).float()
     for edge in (0.5, 2.0):
         after = remesh(vertices, triangles, target_edge=edge)
-        checks = mesh.check(*after)
+        checks = check(*after)
         assert checks.manifold and checks.components == 1 and checks.boundary_edges > 0
         assert abs(float(mesh.face_areas(*after).sum()) - 121) < 0.5
 
@@ -114,11 +118,11 @@ def test_tetrahedron_and_empty_mesh_survive():
     vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     triangles = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], dtype=torch.int32)
     after = remesh(vertices, triangles, target_edge=5.0)
-    assert mesh.check(*after).closed and len(after[1]) == 4 and after[1].dtype == torch.int32
+    assert check(*after).closed and len(after[1]) == 4 and after[1].dtype == torch.int32
     assert len(remesh(vertices[:0], triangles[:0], target_triangles=100)[1]) == 0
 
 
 def test_time_limit_returns_a_sound_mesh():
     before = blobs(24)
     after = remesh(*before, target_triangles=len(before[1]), time_limit_s=0.0)
-    assert mesh.check(*after).closed and math.isfinite(float(after[0].sum()))
+    assert check(*after).closed and math.isfinite(float(after[0].sum()))

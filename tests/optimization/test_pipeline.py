@@ -24,11 +24,12 @@ from backend.errors import UserError
 from backend.export.asset import Asset
 from backend.export.evaluate import evaluate
 from backend.export.result import read_result
-from backend.geometry import mesh
+from backend.geometry import cleaning, mesh
 from backend.geometry.texels import rasterize_atlas
 from backend.job import EventReader, Job, write_request
 from backend.optimization.pipeline import choose_device, reconstruct
 from backend.optimization.settings import Settings
+from tests.geometry.mesh_checks import check
 from tests.optimization import synthetic
 from tests.optimization.synthetic import ROOT, SETTINGS, contents, events, last_words
 
@@ -58,7 +59,7 @@ def asset(finished: tuple[Path, Any]) -> Asset:
 @pytest.fixture(scope="module")
 def surface(asset: Asset) -> tuple[torch.Tensor, torch.Tensor]:
     """The mesh without the seams that its file has at borders of charts."""
-    return mesh.weld(torch.from_numpy(asset.vertices), torch.from_numpy(asset.triangles))
+    return cleaning.weld(torch.from_numpy(asset.vertices), torch.from_numpy(asset.triangles))
 
 
 def test_it_says_where_the_result_is_and_nothing_untoward(finished: tuple[Path, Any]) -> None:
@@ -159,7 +160,7 @@ def test_colors_are_on_their_sides(asset: Asset) -> None:
 
 def test_the_mesh_is_sound(surface: tuple[torch.Tensor, torch.Tensor], asset: Asset) -> None:
     vertices, triangles = surface
-    checks = mesh.check(vertices, triangles)
+    checks = check(vertices, triangles)
     assert checks.degenerate_triangles == checks.duplicate_triangles == checks.unused_vertices == 0
     assert checks.manifold and checks.closed, checks
     areas = mesh.face_areas(vertices, triangles)
