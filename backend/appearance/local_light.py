@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..kernels.shadows import side_of
 from .cube_map import sample_vertex_cubes
 from .environment import Prefiltered
 from .fragments import Fragments
@@ -50,6 +50,6 @@ class LocalLight:
         fragments = self.fragments
         place = (fragments.triangles, fragments.triangle_ids, fragments.barycentrics, directions)
         visible = self.transport.specular_visibility(*place, roughness)
-        side = torch.tensor(math.isqrt(self.glow.shape[1] // 6), device=directions.device)
+        side = torch.tensor(side_of(self.glow), device=directions.device)
         glow = sample_vertex_cubes(self.glow, *place, side, torch.zeros_like(side))
         return torch.lerp(glow, self.environment.radiance(directions, roughness), visible)

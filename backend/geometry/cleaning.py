@@ -66,7 +66,7 @@ def remove_degenerate(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tens
     return result[0], result[1]
 
 
-def drop_small_components(vertices: Tensor, triangles: Tensor, fraction: float = 0.01) -> tuple[Tensor, Tensor]:
+def drop_small_components(vertices: Tensor, triangles: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
     """Removes connected components whose area is below `fraction` of the largest component's area."""
     if not len(triangles):
         return vertices[:0], triangles

@@ -33,15 +33,9 @@ def split_nonmanifold(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tens
 def _separate(vertices: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gives every fan of triangles about a vertex a vertex of its own."""
     edges = unique_edges(triangles)
-    index = triangles.long()
-    sides, corners = edge_triangles(edges)
-    two = edges.counts == 2
-    half = sides * 3 + corners
-    opposed = index.reshape(-1)[half[two, 0]] != index.reshape(-1)[half[two, 1]]
-    pairs = torch.cat([half[two][opposed], _wedge_pairs(vertices, triangles, edges)])
-    fans = _join_fans(len(index), pairs).to(triangles.device)
-    source = torch.zeros(int(fans.max()) + 1 if len(index) else 0, dtype=torch.int64, device=triangles.device)
-    source[fans.reshape(-1)] = index.reshape(-1)
+    fans = corner_fans(triangles, edges, _wedge_pairs(vertices, triangles, edges))
+    source = torch.zeros(int(fans.max()) + 1 if len(triangles) else 0, dtype=torch.int64, device=triangles.device)
+    source[fans.reshape(-1)] = triangles.long().reshape(-1)
     return vertices[source], fans.to(triangles.dtype), source
 
 
@@ -73,17 +67,16 @@ def _halve_double_edges(
     )
 
 
-def corner_fans(triangles: Tensor, edges: Edges) -> Tensor:
+def corner_fans(triangles: Tensor, edges: Edges, wedges: Tensor | None = None) -> Tensor:
     """Fan number [T, 3] int64 of each corner: corners of one vertex are in one fan if consistently oriented triangles
-    connect them across edges. At edges of more than two triangles nothing connects, see `_wedge_pairs`."""
+    connect them across edges. At edges of more than two triangles only `wedges` connect, see `_wedge_pairs`."""
+    index = triangles.long().reshape(-1)
     sides, corners = edge_triangles(edges)
-    index = triangles.long()
-    two = edges.counts == 2
-    one_side, other_side = sides[two].unbind(1)
-    one_corner, other_corner = corners[two].unbind(1)
-    opposed = index[one_side, one_corner] != index[other_side, other_corner]
-    pairs = torch.stack([one_side * 3 + one_corner, other_side * 3 + other_corner], 1)[opposed]
-    return _join_fans(len(index), pairs).to(triangles.device)
+    pairs = (sides * 3 + corners)[edges.counts == 2]  # [P, 2] half-edges
+    pairs = pairs[index[pairs[:, 0]] != index[pairs[:, 1]]]
+    if wedges is not None:
+        pairs = torch.cat([pairs, wedges])
+    return _join_fans(len(triangles), pairs).to(triangles.device)
 
 
 def _join_fans(triangle_count: int, edge_pairs: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -34,6 +35,11 @@ class Shadows:
     visibility: Tensor
     sides: tuple[int, ...]
     glow: Tensor
+
+
+def side_of(cubes: Tensor) -> int:
+    """Side G of a face of the cubes [V, 6·G·G, …]."""
+    return math.isqrt(cubes.shape[1] // 6)
 
 
 @wp.func

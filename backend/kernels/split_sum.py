@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Any, no_type_check
 
@@ -31,7 +30,7 @@ from backend.kernels.lobes import (
     read_colors,
     scatter,
 )
-from backend.kernels.shadows import Shadows, hidden_at
+from backend.kernels.shadows import Shadows, hidden_at, side_of
 from backend.kernels.taps import cube_taps, face_point
 
 wp.set_module_options(MODULE_OPTIONS)
@@ -173,7 +172,7 @@ def _visibility(shadows: Shadows | None, device: torch.device) -> list[Any]:
         as_warp(shadows.visibility, wp.uint8),
         as_warp(_level_table(shadows.sides, device), wp.vec3i),
         as_warp(shadows.glow, wp.vec3),
-        math.isqrt(shadows.glow.shape[1] // 6),
+        side_of(shadows.glow),
     ]
 
 

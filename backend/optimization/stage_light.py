@@ -59,5 +59,10 @@ class StageLight:
 
 def light_prior(light: EnvironmentLight, settings: Settings) -> Tensor:
     """The penalty on a light that is colored or uneven, a scalar."""
-    color = settings.light_neutrality * light.neutrality_loss() + settings.light_tint * light.tint_loss()
-    return color + settings.light_smoothness * light.smoothness_loss()
+    terms = (
+        (settings.light_neutrality, light.neutrality_loss),
+        (settings.light_tint, light.tint_loss),
+        (settings.light_smoothness, light.smoothness_loss),
+    )
+    zero = torch.zeros((), device=light.log_radiance.device)
+    return sum((weight * loss() for weight, loss in terms if weight), start=zero)

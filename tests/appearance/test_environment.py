@@ -183,8 +183,8 @@ def test_smoothness_counts_every_border_between_texels_once_on_either_side() -> 
     assert light.smoothness_loss() == 0
     with torch.no_grad():
         light.log_radiance[0] += 1.0
-    # Of the 9 borders that a row or a column of a face crosses, the last two lead to other faces: the 32 along the edge
-    # of the one that differs are met from both sides.
+    # The first and the last of the 9 borders that a row or a column of a face crosses lead to other faces: the 32 along
+    # the edge of the one that differs are met from both sides.
     torch.testing.assert_close(light.smoothness_loss().detach(), torch.tensor(2 * 32 / (6 * 8 * 9)))
 
 

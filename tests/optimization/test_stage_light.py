@@ -12,7 +12,8 @@ from backend.appearance.fragments import Fragments
 from backend.appearance.local_light import LocalLight
 from backend.appearance.projection import world_to_clip
 from backend.appearance.transport import Transport
-from backend.optimization.stage_light import StageLight
+from backend.optimization.settings import Settings
+from backend.optimization.stage_light import StageLight, light_prior
 from tests.appearance.scenes import studio
 from tests.capture.builders import orbit_pose
 from tests.kernels.scenes import sphere
@@ -140,3 +141,11 @@ def test_a_stage_that_begins_between_two_filterings_has_light() -> None:
     torch.testing.assert_close(
         stage.at(fragments).irradiance(NORMALS).detach(), light.prefilter().irradiance(NORMALS).detach()
     )
+
+
+def test_the_prior_is_the_weighted_sum_of_its_terms_and_none_without_weights() -> None:
+    light = environment()
+    settings = Settings(light_neutrality=0.5, light_tint=0.0, light_smoothness=2.0)
+    expected = 0.5 * light.neutrality_loss() + 2.0 * light.smoothness_loss()
+    torch.testing.assert_close(light_prior(light, settings), expected)
+    assert light_prior(light, Settings(light_neutrality=0.0, light_tint=0.0, light_smoothness=0.0)) == 0
